@@ -1,0 +1,5 @@
+"""Errors: what a user can cause, said in one line; the command line turns it into exit status 2."""
+
+
+class UserError(ValueError):
+    """Something the user gave is not usable. The message says what came, what was expected and what to do, in one line."""

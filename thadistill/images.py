@@ -1,0 +1,158 @@
+"""Images: PNG files to network space and back, and the fixed crops of the 512x512 character image.
+
+Network space is float32, RGBA, RGB decoded from sRGB to linear and multiplied by alpha, all four channels mapped from
+[0, 1] to [-1, 1]; a transparent pixel is (-1, -1, -1, -1).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from thadistill.errors import UserError
+
+IMAGE_SIZE = 512
+
+
+class Region(NamedTuple):
+    """A rectangle of the 512x512 character image, in pixels; ends are exclusive."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    def crop(self, image: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n c _h _w"]:
+        """The rectangle of ``image``, a view."""
+        return image[..., self.top : self.bottom, self.left : self.right]
+
+    def paste(self, image: Float[Tensor, "*n c h w"], patch: Float[Tensor, "*m c _h _w"]) -> Float[Tensor, "*m c h w"]:
+        """A copy of ``image`` with the rectangle replaced by ``patch``; the batch sizes may broadcast."""
+        result = image.expand(*patch.shape[:-3], *image.shape[-3:]).clone()
+        result[..., self.top : self.bottom, self.left : self.right] = patch
+        return result
+
+
+EYEBROW_REGION = Region(64, 192, 192, 320)  # 128x128, the eyebrow networks
+FACE_REGION = Region(32, 224, 160, 352)  # 192x192, the teachers' face morpher
+EYEBROW_IN_FACE = Region(32, 160, 32, 160)  # the eyebrow region within the face region
+STUDENT_FACE_REGION = Region(80, 208, 192, 320)  # 128x128, the student's face morpher
+
+
+def srgb_to_linear(x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """sRGB decoding of values in [0, 1] (IEC 61966-2-1)."""
+    return torch.where(x <= 0.04045, x / 12.92, ((x.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """sRGB encoding of values in [0, 1]; the threshold is the published networks' own."""
+    threshold = 0.003130804953560372
+    return torch.where(x <= threshold, x * 12.92, 1.055 * x.clamp_min(threshold) ** (1 / 2.4) - 0.055)
+
+
+def encode_rgba(rgba: UInt8[np.ndarray, "h w 4"]) -> Float[Tensor, "4 h w"]:
+    """Straight 8-bit sRGB RGBA to network space."""
+    unit = torch.from_numpy(rgba.astype(np.float32) / 255).permute(2, 0, 1)
+    alpha = unit[3:]
+    return torch.cat([srgb_to_linear(unit[:3]) * alpha, alpha]) * 2 - 1
+
+
+def decode_rgba(image: Float[Tensor, "*n 4 h w"]) -> Float[Tensor, "*n 4 h w"]:
+    """Network space to straight sRGB RGBA in [0, 1]; RGB is 0 where alpha is 0."""
+    unit = ((image + 1) / 2).clamp(0, 1)
+    alpha = unit[..., 3:, :, :]
+    rgb = torch.where(alpha > 0, unit[..., :3, :, :] / alpha.clamp_min(1e-6), torch.zeros_like(unit[..., :3, :, :]))
+    return torch.cat([linear_to_srgb(rgb.clamp(0, 1)), alpha], dim=-3)
+
+
+def over_white(image: Float[Tensor, "*n 4 h w"]) -> Float[Tensor, "*n 3 h w"]:
+    """Network space composited on white in sRGB, as a viewer blends a PNG: three channels in [0, 1]."""
+    straight = decode_rgba(image)
+    rgb, alpha = straight[..., :3, :, :], straight[..., 3:, :, :]
+    return rgb * alpha + (1 - alpha)
+
+
+def to_rgba8(image: Float[Tensor, "4 h w"]) -> UInt8[np.ndarray, "h w 4"]:
+    """Network space to straight 8-bit sRGB RGBA."""
+    unit = decode_rgba(image.detach().float().cpu())
+    return (unit * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+
+def to_pil(image: Float[Tensor, "4 h w"]) -> Image.Image:
+    """Network space to a straight-alpha RGBA picture."""
+    return Image.fromarray(to_rgba8(image), mode="RGBA")
+
+
+def open_png(path: str | Path) -> Image.Image:
+    """Opens and fully decodes a PNG.
+
+    Raises: UserError when the file is missing, is not a PNG, or is cut short.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as picture:
+            if picture.format != "PNG":
+                raise UserError(
+                    f"{path} is a {picture.format} file; expected a PNG: convert it, keeping its transparency"
+                )
+            picture.load()
+            return picture.copy()
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; expected a PNG file: check the path") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; expected a PNG file: name the file in it") from None
+    except UnidentifiedImageError:
+        raise UserError(
+            f"{path} is not a picture; expected a PNG file: check that the file is the one you mean"
+        ) from None
+    except (OSError, SyntaxError) as error:
+        raise UserError(f"{path} cannot be read ({error}); expected a whole PNG file: save or copy it again") from None
+
+
+def load_character(path: str | Path) -> Float[Tensor, "4 512 512"]:
+    """Reads a character image (512x512 RGBA PNG) into network space.
+
+    Raises: UserError when the file is not a PNG, has no alpha channel or not the right size, or is opaque everywhere.
+    """
+    picture = open_png(path)
+    mode = "RGBA" if picture.mode == "P" and "transparency" in picture.info else picture.mode
+    if mode != "RGBA" or picture.size != (IMAGE_SIZE, IMAGE_SIZE):
+        width, height = picture.size
+        raise UserError(
+            f"{path} is {width}x{height} {picture.mode}; expected {IMAGE_SIZE}x{IMAGE_SIZE} RGBA: "
+            f"run 'thadistill prepare image={path}'"
+        )
+    rgba = np.asarray(picture.convert("RGBA"))
+    if rgba[..., 3].min() > 0:
+        raise UserError(
+            f"{path} has no transparent pixel; expected a background of alpha 0: cut the character out first"
+        )
+    if rgba[..., 3].max() == 0:
+        raise UserError(f"{path} is transparent everywhere; expected a character: check the file")
+    return encode_rgba(rgba)
+
+
+def load_face_mask(path: str | Path) -> Float[Tensor, "1 512 512"]:
+    """Reads a face mask (512x512 PNG, white where the face moves) as values in [0, 1].
+
+    Raises: UserError when the file is not a PNG, has another size, or is black inside the student's face crop.
+    """
+    picture = open_png(path)
+    if picture.size != (IMAGE_SIZE, IMAGE_SIZE):
+        width, height = picture.size
+        raise UserError(
+            f"{path} is {width}x{height}; expected a face mask of {IMAGE_SIZE}x{IMAGE_SIZE}: "
+            "draw it on the character image, or leave it out and it is computed"
+        )
+    mask = torch.from_numpy(np.asarray(picture.convert("RGB").convert("L")).astype(np.float32) / 255)[None]
+    if float(STUDENT_FACE_REGION.crop(mask).max()) == 0:
+        raise UserError(
+            f"{path} is black in the face crop; expected white where the face moves: redraw it or leave it out"
+        )
+    return mask
