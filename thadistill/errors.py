@@ -2,4 +2,4 @@
 
 
 class UserError(ValueError):
-    """Something the user gave is not usable. The message says what came, what was expected and what to do, in one line."""
+    """Something the user gave is not usable; the one-line message says what came, what was expected, what to do."""

@@ -14,7 +14,7 @@ def axis_positions(size: int, device: torch.device | str = "cpu") -> Float[Tenso
 
 
 def position_grid(height: int, width: int, device: torch.device | str = "cpu") -> Float[Tensor, "2 h w"]:
-    """Pixel centres, x then y, each (2i + 1)/size - 1; the same values as ``affine_grid(identity, align_corners=False)``."""
+    """Pixel centres, x then y, each (2i + 1)/size - 1: ``affine_grid`` of the identity, align_corners=False."""
     y, x = torch.meshgrid(axis_positions(height, device), axis_positions(width, device), indexing="ij")
     return torch.stack([x, y])
 
@@ -37,5 +37,5 @@ def blend(
 
 
 def resize(image: Float[Tensor, "n c _h _w"], height: int, width: int) -> Float[Tensor, "n c {height} {width}"]:
-    """Bilinear resizing with align_corners=False and no antialiasing, as all the published networks were trained with."""
+    """Bilinear resizing, align_corners=False, no antialiasing: what the published networks were trained with."""
     return F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
