@@ -1,0 +1,122 @@
+"""Poses: seeded sets drawn by the published recipe, and pose tracks read from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from thadistill.errors import UserError
+from thadistill.pose import POSE_PARAMETERS, POSE_SIZE
+
+Rotations = Literal["uniform", "sobol"]
+
+# Each facial group shows one or two of its morphs. A morph is the parameters that one facial expression moves together.
+_EYEBROW_MORPHS = tuple(range(0, 12, 2))
+_EYE_MORPHS = tuple(range(12, 24, 2))
+_IRIS_SMALL = POSE_PARAMETERS.index("iris_small_left")
+_MOUTH_MORPHS = (
+    *((POSE_PARAMETERS.index(f"mouth_{shape}"),) for shape in ("aaa", "iii", "uuu", "eee", "ooo", "delta")),
+    *((POSE_PARAMETERS.index(f"mouth_{corner}_corner_left"),) for corner in ("lowered", "raised")),
+    (POSE_PARAMETERS.index("mouth_smirk"),),
+)
+_MOUTH_PAIRED = {POSE_PARAMETERS.index("mouth_lowered_corner_left"), POSE_PARAMETERS.index("mouth_raised_corner_left")}
+
+
+def sample_poses(n: int, seed: int, rotations: Rotations = "uniform") -> Float[Tensor, "n 45"]:
+    """n poses drawn as THA2's training data were (the paper does not publish its own set; SYSTEM facts, section 6).
+
+    Eyebrows, eyes and mouth each show one morph (probability 1/4, strength U[0, 1]) or two (3/4, x ~ U[0, 1] and
+    U[0, 1 - x]); paired parameters are drawn separately for left and right, so that each side is also seen alone.
+    Iris rotations are U[-1, 1]; small irises are 0 with probability 1/4, else U[0, 1]. The six rotation values are
+    uniform over their range, or, with ``rotations="sobol"``, a scrambled low-discrepancy sequence over it.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    poses = np.zeros((n, POSE_SIZE), np.float32)
+    for row in poses:
+        for morphs in (_EYEBROW_MORPHS, _EYE_MORPHS):
+            for side in (0, 1):
+                for morph, strength in _draw_morphs(generator, len(morphs)):
+                    row[morphs[morph] + side] = strength
+        for morph, strength in _draw_morphs(generator, len(_MOUTH_MORPHS)):
+            index = _MOUTH_MORPHS[morph][0]
+            row[index : index + (2 if index in _MOUTH_PAIRED else 1)] = strength
+        row[_IRIS_SMALL : _IRIS_SMALL + 2] = 0 if generator.random() < 0.25 else generator.random()
+        for name in ("iris_rotation_x", "iris_rotation_y"):
+            row[POSE_PARAMETERS.index(name)] = generator.uniform(-1, 1)
+    unit = _unit_rotations(n, seed, generator, rotations)
+    low = np.array(POSE_PARAMETERS.low[POSE_PARAMETERS.rotation], np.float32)
+    poses[:, POSE_PARAMETERS.rotation] = low + unit * (1 - low)
+    return torch.from_numpy(poses)
+
+
+def _draw_morphs(generator: np.random.Generator, count: int) -> list[tuple[int, float]]:
+    first = generator.random()
+    if generator.random() < 0.25:
+        return [(int(generator.integers(count)), first)]
+    a, b = generator.choice(count, 2, replace=False)
+    return [(int(a), first), (int(b), generator.uniform(0, 1 - first))]
+
+
+def _unit_rotations(n: int, seed: int, generator: np.random.Generator, rotations: Rotations) -> np.ndarray:
+    size = POSE_PARAMETERS.rotation.stop - POSE_PARAMETERS.rotation.start
+    if rotations == "uniform":
+        return generator.random((n, size), dtype=np.float32)
+    return torch.quasirandom.SobolEngine(size, scramble=True, seed=seed).draw(n).numpy()
+
+
+def load_poses(path: str | Path) -> Float[Tensor, "n 45"]:
+    """Reads n poses from a ``.npy``, ``.pt`` or ``.csv`` file (the last with or without a header of parameter names).
+
+    Raises: UserError when the file is missing, unreadable, not of shape (n, 45), not finite or out of range.
+    """
+    path = Path(path)
+    readers = {".npy": _read_npy, ".pt": _read_pt, ".csv": _read_csv}
+    if path.suffix not in readers:
+        raise UserError(f"{path} is not a pose file; expected one ending in {', '.join(readers)}")
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; expected a file of poses: check the path")
+    try:
+        poses = torch.as_tensor(readers[path.suffix](path)).float()
+    except Exception as error:  # pickle, numpy and csv each have their own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} cannot be read as poses ({reason}); expected {POSE_SIZE} numbers a pose") from None
+    if poses.ndim != 2 or poses.shape[1] != POSE_SIZE or len(poses) == 0:
+        raise UserError(f"{path} has shape {tuple(poses.shape)}; expected (n, {POSE_SIZE}), a row a pose")
+    slack = 1e-3  # files of float16 poses overshoot by rounding
+    outside = ~torch.isfinite(poses) | (poses < poses.new_tensor(POSE_PARAMETERS.low) - slack) | (poses > 1 + slack)
+    if bool(outside.any()):
+        row, column = (int(i) for i in outside.nonzero()[0])
+        low, value = POSE_PARAMETERS.low[column], float(poses[row, column])
+        raise UserError(
+            f"{path} row {row} has {POSE_PARAMETERS[column]} = {value:g}; expected {low:g} to 1: clamp it first"
+        )
+    return POSE_PARAMETERS.clamp(poses)
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    return np.load(path, allow_pickle=False).astype(np.float32)
+
+
+def _read_pt(path: Path) -> Tensor:
+    return torch.load(path, weights_only=True, map_location="cpu")
+
+
+def _read_csv(path: Path) -> np.ndarray:
+    rows = [line.split(",") for line in path.read_text().splitlines() if line.strip()]
+    header = [cell.strip() for cell in rows[0]]
+    if header[0] in POSE_PARAMETERS:
+        if sorted(header) != sorted(POSE_PARAMETERS):
+            raise ValueError("its header is not the 45 parameter names")
+        order = [header.index(name) for name in POSE_PARAMETERS]
+        rows = [[row[i] for i in order] for row in rows[1:]]
+    return np.array(rows, np.float32)
+
+
+def pose_set(poses: str | Path, n: int, seed: int) -> Float[Tensor, "n 45"]:
+    """``random``: n sampled poses; else the first n of the file ``poses`` (all, if it has fewer)."""
+    return sample_poses(n, seed) if str(poses) == "random" else load_poses(poses)[:n]

@@ -1,0 +1,145 @@
+"""Body rotator: the multi-resolution SIREN that moves and repaints the character for a pose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from thadistill.pose import POSE_SIZE
+from thadistill.student.siren import SineLayer, last_linear, planes
+from thadistill.warp import axis_positions, blend, position_grid, resize, warp
+
+
+class Motion(NamedTuple):
+    """What the body rotator says of every pixel."""
+
+    grid_change: Float[Tensor, "n 2 h w"]
+    alpha: Float[Tensor, "n 1 h w"]
+    color_change: Float[Tensor, "n 4 h w"]
+
+    @classmethod
+    def split(cls, channels: Float[Tensor, "n 7 h w"]) -> Motion:
+        """Names the network's seven channels, in the order of the published files."""
+        return cls(channels[:, :2], channels[:, 2:3], channels[:, 3:])
+
+
+class Posed(NamedTuple):
+    """The character image moved and painted."""
+
+    warped: Float[Tensor, "n 4 h w"]
+    blended: Float[Tensor, "n 4 h w"]
+
+
+class BodyRotator(nn.Module):
+    """Pose -> grid change, alpha and colour change at 512x512 (THA4 section 4, "multi-resolution SIREN").
+
+    Args:
+        sizes: image size of each level, each twice the one before.
+        widths: channels of each level; the paper's student has 360, 180 and 90.
+        depth: sine layers a level.
+        width_scale: multiplies the widths; 1 is the paper's student, of 331,567 parameters.
+        omega: frequency factor of every sine.
+
+    The last layer of a level already has the next level's width. From the second level on the input is the upsampled
+    features, the position (2) and the pose (45), in that order; the first level sees position and pose.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int] = (128, 256, 512),
+        widths: Sequence[int] = (360, 180, 90),
+        depth: int = 3,
+        width_scale: float = 1.0,
+        omega: float = 30.0,
+    ) -> None:
+        super().__init__()
+        if len(sizes) != len(widths) or any(b != 2 * a for a, b in zip(sizes, sizes[1:], strict=False)):
+            raise ValueError(f"sizes {list(sizes)}, widths {list(widths)}; expected one width a level, sizes doubling")
+        self.sizes = tuple(sizes)
+        scaled = [max(1, round(width * width_scale)) for width in widths]
+        following = [*scaled[1:], scaled[-1]]
+        self.siren_layers = nn.ModuleList()
+        for level, (width, after) in enumerate(zip(scaled, following, strict=True)):
+            given = 2 + POSE_SIZE + (width if level else 0)
+            channels = [given, *[width] * (depth - 1), after]
+            self.siren_layers.append(
+                nn.ModuleList(
+                    SineLayer(channels[i], channels[i + 1], omega, first=level == 0 and i == 0) for i in range(depth)
+                )
+            )
+        self.last_linear = last_linear(scaled[-1], 7)
+
+    def forward(self, pose: Float[Tensor, "n 45"]) -> Motion:
+        """The whole image, layer by layer as the published network computes it."""
+        x = None
+        for size, layers in zip(self.sizes, self.siren_layers, strict=True):
+            given = [position_grid(size, size, pose.device).expand(len(pose), -1, -1, -1), planes(pose, size, size)]
+            x = torch.cat([*([] if x is None else [resize(x, size, size)]), *given], dim=1)
+            for layer in layers:
+                x = layer(x)
+        return Motion.split(self.last_linear(x))
+
+    def patches(self, pose: Float[Tensor, "n 45"], corner: Int[Tensor, "n 2"], size: int) -> Motion:
+        """The same values on one square of the image for each pose, for training on patches.
+
+        ``corner`` is the top and left pixel, ``size`` the side; all are multiples of ``2 ** (levels - 1)``. Each level is
+        evaluated on its part of the square plus the one pixel around it that bilinear upsampling reads; beyond the image
+        positions are clamped, which is what upsampling does there. Equal to :meth:`forward` but for rounding: pose and
+        position enter as a bias, and the first convolution of a level is applied before the upsampling.
+
+        Raises: ValueError when corner or size is not such a multiple.
+        """
+        levels = len(self.sizes)
+        unit = 2 ** (levels - 1)
+        if size % unit or bool((corner % unit).any()):
+            raise ValueError(f"patch corners and size {size} must be multiples of {unit} for {levels} levels")
+        border = 1
+        below: Tensor | None = None
+        for level, (image_size, layers) in enumerate(zip(self.sizes, self.siren_layers, strict=True)):
+            scale = 2 ** (levels - 1 - level)
+            margin = border if level < levels - 1 else 0
+            side = size // scale + 2 * margin
+            first, *rest = layers
+            assert isinstance(first, SineLayer)
+            omega, matrix = first.omega, first.matrix * first.omega
+            features, constants = matrix.split([matrix.shape[1] - 2 - POSE_SIZE, 2 + POSE_SIZE], dim=1)
+            phase = _axis_phases(corner // scale - margin, side, image_size, constants[:, :2])
+            phase = phase + F.linear(pose, constants[:, 2:], first.bias * omega)[:, None, None]
+            if below is not None:
+                phase = phase + _upsample(F.linear(below, features), side)
+            x = torch.sin(phase)
+            for layer in rest:
+                assert isinstance(layer, SineLayer)
+                x = torch.sin(F.linear(x, layer.matrix * omega, layer.bias * omega))
+            below = x
+        channels = F.linear(x, self.last_linear.weight[:, :, 0, 0], self.last_linear.bias)
+        return Motion.split(channels.permute(0, 3, 1, 2))
+
+    @staticmethod
+    def apply(motion: Motion, image: Float[Tensor, "n 4 h w"]) -> Posed:
+        """Warps the character image (face pasted) and paints: blended = (1 - alpha) * warped + alpha * colour change."""
+        warped = warp(image, motion.grid_change)
+        return Posed(warped, blend(motion.alpha, motion.color_change, warped))
+
+
+def _axis_phases(
+    corner: Int[Tensor, "n 2"], side: int, image_size: int, matrix: Float[Tensor, "c 2"]
+) -> Float[Tensor, "n s s c"]:
+    """Position's share of a layer's phase on squares: separable, so a sum of a row term and a column term."""
+    index = corner[:, :, None] + torch.arange(side, device=corner.device)
+    position = axis_positions(image_size, corner.device)[index.clamp(0, image_size - 1)]
+    row = position[:, 0, :, None] * matrix[:, 1]
+    column = position[:, 1, :, None] * matrix[:, 0]
+    return row[:, :, None] + column[:, None]
+
+
+def _upsample(x: Float[Tensor, "n s s c"], side: int) -> Float[Tensor, "n t t c"]:
+    """Doubles squares that carry one pixel of border, keeping the middle ``side`` pixels, where the result is exact."""
+    doubled = F.interpolate(x.permute(0, 3, 1, 2), scale_factor=2, mode="bilinear", align_corners=False)
+    cut = (doubled.shape[-1] - side) // 2
+    return doubled[..., cut : cut + side, cut : cut + side].permute(0, 2, 3, 1)

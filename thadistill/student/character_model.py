@@ -1,0 +1,169 @@
+"""Character model: face morpher + body rotator + character image, in the authors' folder layout."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from thadistill.errors import UserError
+from thadistill.images import STUDENT_FACE_REGION, load_character, to_rgba8
+from thadistill.outputs import StudentOutput
+from thadistill.pose import FACIAL_SIZE, POSE_SIZE
+from thadistill.student.body_rotator import BodyRotator
+from thadistill.student.face_morpher import FaceMorpher
+
+_MANIFEST = "character_model.yaml"
+_KEYS = ("character_image_file_name", "face_morpher_file_name", "body_morpher_file_name")
+
+
+class CharacterModel(nn.Module):
+    """One character's student: pose -> posed image.
+
+    Args:
+        image: the character, network space.
+        face_morpher, body_rotator: the two trained networks.
+    """
+
+    def __init__(self, image: Float[Tensor, "4 512 512"], face_morpher: FaceMorpher, body_rotator: BodyRotator) -> None:
+        super().__init__()
+        self.register_buffer("image", image, persistent=False)
+        self.image: Tensor
+        self.face_morpher = face_morpher
+        self.body_rotator = body_rotator
+
+    def forward(self, pose: Float[Tensor, "n 45"]) -> StudentOutput:
+        """Poses the character (THA4 section 4): face painted and pasted, then warped and painted over."""
+        face = self.face_morpher(pose[:, :FACIAL_SIZE])
+        motion = self.body_rotator(pose)
+        posed = self.body_rotator.apply(motion, STUDENT_FACE_REGION.paste(self.image, face))
+        return StudentOutput(posed.blended, posed.warped, motion.grid_change, motion.color_change, motion.alpha, face)
+
+    @property
+    def size_mb(self) -> float:
+        """Megabytes (10^6 bytes) of float32 parameters."""
+        return sum(p.numel() for p in self.parameters()) * 4 / 1e6
+
+    def compile(self, runtime: str = "exact", **options: object) -> nn.Module:  # type: ignore[override]
+        """The fastest form of this model on this machine; the same call. See thadistill.runtime for the names."""
+        from thadistill.runtime import compile_model  # the runtimes build on this module
+
+        return compile_model(self, runtime, **options)
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> CharacterModel:
+        """Opens a character-model folder, the authors' own included; widths and depths are read off the tensors.
+
+        Raises: UserError when a file is missing, cut short, or not a student's.
+        """
+        folder = Path(folder)
+        names = _read_manifest(folder)
+        image = load_character(folder / names[0])
+        face = _build_face_morpher(load_tensors(folder / names[1]), folder / names[1])
+        body = _build_body_rotator(load_tensors(folder / names[2]), folder / names[2])
+        return cls(image, face, body).to(device).eval()
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the folder in the authors' layout and tensor names, so that their programs open it.
+
+        The folder appears or changes file by file, each whole (written beside, then renamed).
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(to_rgba8(self.image), mode="RGBA")
+        _write(folder / "character.png", lambda path: picture.save(path, format="PNG"))
+        for name, network in (("face_morpher.pt", self.face_morpher), ("body_morpher.pt", self.body_rotator)):
+            tensors = {key: value.detach().float().cpu().contiguous() for key, value in network.state_dict().items()}
+            _write(folder / name, lambda path, tensors=tensors: torch.save(tensors, path))  # type: ignore[misc]
+        manifest = dict(zip(_KEYS, ("character.png", "face_morpher.pt", "body_morpher.pt"), strict=True))
+        _write(folder / _MANIFEST, lambda path: path.write_text(yaml.safe_dump(manifest, sort_keys=False)))
+        return folder
+
+
+def _write(path: Path, write: object) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(beside)  # type: ignore[operator]
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _read_manifest(folder: Path) -> tuple[str, str, str]:
+    path = folder / _MANIFEST
+    if not path.is_file():
+        raise UserError(f"{folder} has no {_MANIFEST}; expected a character-model folder: check model=")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        content = None
+    if not isinstance(content, Mapping) or not all(isinstance(content.get(key), str) for key in _KEYS):
+        raise UserError(f"{path} is not a character model's; expected the keys {', '.join(_KEYS)}")
+    return content[_KEYS[0]], content[_KEYS[1]], content[_KEYS[2]]
+
+
+def load_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Reads a file of named tensors, without running any code in it.
+
+    Raises: UserError when the file is missing, cut short, or holds anything but named tensors.
+    """
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; expected a file of trained tensors: check the folder") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise UserError(f"{path} cannot be read ({reason}); expected a whole file of trained tensors") from None
+    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise UserError(f"{path} holds no named tensors; expected a state dict")
+    return dict(tensors)
+
+
+def _fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in tensors.items()}
+    if expected != found:
+        odd = next(key for key in sorted({*expected, *found}) if expected.get(key) != found.get(key))
+        raise UserError(f"{path} has {odd} of shape {found.get(odd)}; expected {expected.get(odd)}: not this network's")
+    network.load_state_dict(dict(tensors))
+
+
+def _build_face_morpher(tensors: Mapping[str, Tensor], path: Path) -> FaceMorpher:
+    depth = sum(key.endswith("linear.weight") and ".sine_layers." in key for key in tensors)
+    first = tensors.get("siren.sine_layers.0.linear.weight")
+    if first is None or first.ndim != 4:
+        raise UserError(f"{path} is not a face morpher; expected tensors named siren.sine_layers.*")
+    network = FaceMorpher(width=len(first), depth=depth)
+    _fill(network, tensors, path)
+    return network
+
+
+def _build_body_rotator(tensors: Mapping[str, Tensor], path: Path) -> BodyRotator:
+    places = [key.split(".")[1:3] for key in tensors if key.startswith("siren_layers.") and key.endswith(".weight")]
+    first = tensors.get("siren_layers.0.0.linear.weight")
+    if first is None or first.ndim != 4 or first.shape[1] != 2 + POSE_SIZE or any(len(place) != 2 for place in places):
+        raise UserError(f"{path} is not a body rotator; expected tensors named siren_layers.*")
+    levels = 1 + max(int(level) for level, _ in places)
+    depth = 1 + max(int(layer) for _, layer in places)
+    try:
+        widths = [len(tensors[f"siren_layers.{level}.0.linear.weight"]) for level in range(levels)]
+    except KeyError as error:
+        raise UserError(f"{path} lacks {error}; expected a body rotator's tensors") from None
+    sizes = [512 >> (levels - 1 - level) for level in range(levels)]
+    network = BodyRotator(sizes=sizes, widths=widths, depth=depth)
+    _fill(network, tensors, path)
+    return network
+
+
+def character_rgba8(model: CharacterModel) -> np.ndarray:
+    """The model's character image as straight 8-bit RGBA [512, 512, 4]."""
+    return to_rgba8(model.image)
