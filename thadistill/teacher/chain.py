@@ -1,0 +1,65 @@
+"""Chain: a teacher made of five networks, three for the face and two for the body, as THA3 and THA4 are."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from thadistill.outputs import TeacherOutput
+from thadistill.teacher.base import Teacher, check_batch
+from thadistill.teacher.face_stages import (
+    EyebrowDecomposer,
+    EyebrowMorphingCombiner,
+    FaceMorpher,
+    FaceStagesOutput,
+    Layers,
+    pose_face,
+    separate,
+)
+from thadistill.teacher.image_cache import ImageCache
+
+
+class ChainTeacher(Teacher):
+    """The face stages, and room for two body networks that subclasses bring.
+
+    What depends on the image alone (the decomposer, the combiner's encoder) is kept while the image is the same; see
+    ``ImageCache`` for what "the same" means. Images, grid changes and warps are float32 whatever the networks'
+    precision.
+    """
+
+    def __init__(self, name: str, alpha_channels: int, *, separable: bool) -> None:
+        super().__init__(name, alpha_channels)
+        self.eyebrow_decomposer = EyebrowDecomposer(separable=separable)
+        self.eyebrow_morphing_combiner = EyebrowMorphingCombiner(separable=separable)
+        self.face_morpher = FaceMorpher(separable=separable)
+        self._layers: ImageCache[Layers] = ImageCache()
+
+    @abstractmethod
+    def pose_body(self, face: FaceStagesOutput, pose: Float[Tensor, "n 45"]) -> tuple[TeacherOutput, dict[str, Tensor]]:
+        """The two last stages: the teacher's outputs, and both networks' intermediates by name."""
+
+    def pose_face(self, image: Float[Tensor, "b 4 512 512"], pose: Float[Tensor, "n 45"]) -> FaceStagesOutput:
+        """The three face stages."""
+        check_batch(image, pose)
+        decomposer, combiner = self.eyebrow_decomposer, self.eyebrow_morphing_combiner
+        weights = [*decomposer.parameters(), *combiner.parameters()]
+        training = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
+        layers = self._layers.get(image, weights, lambda: separate(decomposer, combiner, image), training=training)
+        return pose_face(combiner, self.face_morpher, layers, image, pose)
+
+    def forward(self, image: Float[Tensor, "b 4 512 512"], pose: Float[Tensor, "n 45"]) -> TeacherOutput:
+        return self.pose_body(self.pose_face(image, pose), pose)[0]
+
+    def face_morphed(
+        self, image: Float[Tensor, "b 4 512 512"], pose: Float[Tensor, "n 45"]
+    ) -> Float[Tensor, "n 4 512 512"]:
+        return self.pose_face(image, pose).face_morphed
+
+    def stages(self, image: Float[Tensor, "b 4 512 512"], pose: Float[Tensor, "n 45"]) -> dict[str, Tensor]:
+        face = self.pose_face(image, pose)
+        body = self.pose_body(face, pose)[1]
+        n = pose.shape[0]
+        return {key: tensor.expand(n, -1, -1, -1) for key, tensor in (body | face.named()).items()}

@@ -1,0 +1,240 @@
+"""Face stages: eyebrow decomposer, eyebrow morphing combiner and face morpher, which THA3 and THA4 share.
+
+They turn a character image and the first 39 pose values into the face-morphed image (SYSTEM: stages 1 to 3).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from thadistill.images import EYEBROW_IN_FACE, EYEBROW_REGION, FACE_REGION
+from thadistill.pose import POSE_PARAMETERS
+from thadistill.teacher.blocks import EncoderDecoder, decode, encode, head, precision_of, run_heads
+from thadistill.warp import blend, warp
+
+
+class DecomposerOutput(NamedTuple):
+    """The eyebrow region taken apart; images are linear premultiplied RGBA in [-1, 1], alphas in [0, 1]."""
+
+    eyebrow_layer: Float[Tensor, "b 4 128 128"]
+    eyebrow_layer_alpha: Float[Tensor, "b 1 128 128"]
+    eyebrow_layer_color_change: Float[Tensor, "b 4 128 128"]
+    background_layer: Float[Tensor, "b 4 128 128"]
+    background_layer_alpha: Float[Tensor, "b 1 128 128"]
+    background_layer_color_change: Float[Tensor, "b 4 128 128"]
+
+
+class EyebrowDecomposer(nn.Module):
+    """Splits the eyebrow region into an eyebrow layer and the face behind it; sees no pose."""
+
+    def __init__(self, *, separable: bool) -> None:
+        super().__init__()
+        self.body = EncoderDecoder(4, 0, separable=separable)
+        self.background_layer_alpha = head(64, "alpha")
+        self.background_layer_color_change = head(64, "color")
+        self.eyebrow_layer_alpha = head(64, "alpha")
+        self.eyebrow_layer_color_change = head(64, "color")
+
+    def forward(self, image: Float[Tensor, "b 4 128 128"]) -> DecomposerOutput:
+        feature = decode(self.body, encode(self.body, image.to(precision_of(self))), None)
+        background_alpha, background_color, eyebrow_alpha, eyebrow_color = run_heads(
+            feature,
+            [
+                self.background_layer_alpha,
+                self.background_layer_color_change,
+                self.eyebrow_layer_alpha,
+                self.eyebrow_layer_color_change,
+            ],
+        )
+        # the eyebrow layer keeps the image where its alpha is 1; the background is painted where its alpha is 1
+        return DecomposerOutput(
+            eyebrow_layer=blend(eyebrow_alpha, image, eyebrow_color),
+            eyebrow_layer_alpha=eyebrow_alpha,
+            eyebrow_layer_color_change=eyebrow_color,
+            background_layer=blend(background_alpha, background_color, image),
+            background_layer_alpha=background_alpha,
+            background_layer_color_change=background_color,
+        )
+
+
+class CombinerOutput(NamedTuple):
+    """The eyebrow region with its eyebrows posed; ``eyebrow_image_no_combine_alpha`` is the one used downstream."""
+
+    eyebrow_image: Float[Tensor, "n 4 128 128"]
+    combine_alpha: Float[Tensor, "n 1 128 128"]
+    eyebrow_image_no_combine_alpha: Float[Tensor, "n 4 128 128"]
+    morphed_eyebrow_layer: Float[Tensor, "n 4 128 128"]
+    morphed_eyebrow_layer_alpha: Float[Tensor, "n 1 128 128"]
+    morphed_eyebrow_layer_color_change: Float[Tensor, "n 4 128 128"]
+    warped_eyebrow_layer: Float[Tensor, "n 4 128 128"]
+    morphed_eyebrow_layer_grid_change: Float[Tensor, "n 2 128 128"]
+
+
+class EyebrowMorphingCombiner(nn.Module):
+    """Moves and repaints the eyebrow layer by 12 pose values and lays it over the background layer."""
+
+    def __init__(self, *, separable: bool) -> None:
+        super().__init__()
+        self.body = EncoderDecoder(8, 12, separable=separable)
+        self.morphed_eyebrow_layer_grid_change = head(64, "grid")
+        self.morphed_eyebrow_layer_alpha = head(64, "alpha")
+        self.morphed_eyebrow_layer_color_change = head(64, "color")
+        self.combine_alpha = head(64, "alpha")
+
+    def encode(
+        self, background: Float[Tensor, "b 4 128 128"], eyebrow: Float[Tensor, "b 4 128 128"]
+    ) -> Float[Tensor, "b 512 16 16"]:
+        """What the layers give before the pose joins: the same for every pose of an image."""
+        layers = torch.cat([background, eyebrow], dim=1)
+        return encode(self.body, layers.to(precision_of(self)))
+
+    def forward(
+        self,
+        feature: Float[Tensor, "b 512 16 16"],
+        background: Float[Tensor, "b 4 128 128"],
+        eyebrow: Float[Tensor, "b 4 128 128"],
+        pose: Float[Tensor, "n 12"],
+    ) -> CombinerOutput:
+        grid_change, alpha, color, combine_alpha = run_heads(
+            decode(self.body, feature, pose),
+            [
+                self.morphed_eyebrow_layer_grid_change,
+                self.morphed_eyebrow_layer_alpha,
+                self.morphed_eyebrow_layer_color_change,
+                self.combine_alpha,
+            ],
+        )
+        background, eyebrow = (layer.expand(pose.shape[0], -1, -1, -1) for layer in (background, eyebrow))
+        warped = warp(eyebrow, grid_change)
+        morphed = blend(alpha, color, warped)
+        return CombinerOutput(
+            eyebrow_image=_blend_rgb(combine_alpha, morphed, background),
+            combine_alpha=combine_alpha,
+            eyebrow_image_no_combine_alpha=_blend_rgb((morphed[:, 3:] + 1) / 2, morphed, background),
+            morphed_eyebrow_layer=morphed,
+            morphed_eyebrow_layer_alpha=alpha,
+            morphed_eyebrow_layer_color_change=color,
+            warped_eyebrow_layer=warped,
+            morphed_eyebrow_layer_grid_change=grid_change,
+        )
+
+
+def _blend_rgb(alpha: Tensor, painted: Tensor, kept: Tensor) -> Tensor:
+    """``blend`` on RGB; the alpha channel stays that of ``kept``."""
+    return torch.cat([blend(alpha, painted[:, :3], kept[:, :3]), kept[:, 3:]], dim=1)
+
+
+class FaceMorpherOutput(NamedTuple):
+    """The face region with iris, mouth, then eyes posed; ``output`` is the last of them."""
+
+    output: Float[Tensor, "n 4 192 192"]
+    eye_alpha: Float[Tensor, "n 1 192 192"]
+    eye_color_change: Float[Tensor, "n 4 192 192"]
+    iris_mouth_image_1: Float[Tensor, "n 4 192 192"]
+    iris_mouth_alpha: Float[Tensor, "n 1 192 192"]
+    iris_mouth_color_change: Float[Tensor, "n 4 192 192"]
+    iris_mouth_image_0: Float[Tensor, "n 4 192 192"]
+    iris_mouth_grid_change: Float[Tensor, "n 2 192 192"]
+
+
+class FaceMorpher(nn.Module):
+    """Poses irises and mouth (by warp and paint), then eyes (by paint), from 27 pose values.
+
+    In the published files of the ordinary (not separable) network the body's blocks are the network's own.
+    """
+
+    def __init__(self, *, separable: bool) -> None:
+        super().__init__()
+        self.separable = separable
+        body = EncoderDecoder(4, 27, separable=separable)
+        if separable:
+            self.body = body
+        else:
+            self.downsample_blocks = body.downsample_blocks
+            self.bottleneck_blocks = body.bottleneck_blocks
+            self.upsample_blocks = body.upsample_blocks
+        self.iris_mouth_grid_change = head(64, "grid")
+        self.iris_mouth_color_change = head(64, "color")
+        self.iris_mouth_alpha = head(64, "alpha")
+        self.eye_color_change = head(64, "color")
+        self.eye_alpha = head(64, "alpha")
+
+    def forward(self, image: Float[Tensor, "n 4 192 192"], pose: Float[Tensor, "n 27"]) -> FaceMorpherOutput:
+        body = self.body if self.separable else self
+        feature = decode(body, encode(body, image.to(precision_of(self))), pose)
+        grid_change, color, alpha, eye_color, eye_alpha = run_heads(
+            feature,
+            [
+                self.iris_mouth_grid_change,
+                self.iris_mouth_color_change,
+                self.iris_mouth_alpha,
+                self.eye_color_change,
+                self.eye_alpha,
+            ],
+        )
+        image_0 = warp(image, grid_change)
+        image_1 = blend(alpha, color, image_0)
+        return FaceMorpherOutput(
+            # detached: the eye branch is trained on what the iris and mouth branch gives, not through it
+            output=blend(eye_alpha, eye_color, image_1.detach()),
+            eye_alpha=eye_alpha,
+            eye_color_change=eye_color,
+            iris_mouth_image_1=image_1,
+            iris_mouth_alpha=alpha,
+            iris_mouth_color_change=color,
+            iris_mouth_image_0=image_0,
+            iris_mouth_grid_change=grid_change,
+        )
+
+
+class Layers(NamedTuple):
+    """What the face stages keep for an image: its layers, and the combiner's feature before the pose joins."""
+
+    decomposed: DecomposerOutput
+    feature: Float[Tensor, "b 512 16 16"]
+
+
+class FaceStagesOutput(NamedTuple):
+    """The three networks' outputs, and the character image with the posed face pasted in."""
+
+    decomposer: DecomposerOutput
+    combiner: CombinerOutput
+    face: FaceMorpherOutput
+    face_morphed: Float[Tensor, "n 4 512 512"]
+
+    def named(self) -> dict[str, Tensor]:
+        """Every intermediate, as ``decomposer_*`` (one for each image), ``combiner_*`` and ``face_*``."""
+        return {
+            **{f"face_{name}": tensor for name, tensor in self.face._asdict().items()},
+            **{f"combiner_{name}": tensor for name, tensor in self.combiner._asdict().items()},
+            **{f"decomposer_{name}": tensor for name, tensor in self.decomposer._asdict().items()},
+        }
+
+
+def separate(
+    decomposer: EyebrowDecomposer, combiner: EyebrowMorphingCombiner, image: Float[Tensor, "b 4 512 512"]
+) -> Layers:
+    """The work that depends on the image alone."""
+    decomposed = decomposer(EYEBROW_REGION.crop(image))
+    return Layers(decomposed, combiner.encode(decomposed.background_layer, decomposed.eyebrow_layer))
+
+
+def pose_face(
+    combiner: EyebrowMorphingCombiner,
+    face_morpher: FaceMorpher,
+    layers: Layers,
+    image: Float[Tensor, "b 4 512 512"],
+    pose: Float[Tensor, "n 45"],
+) -> FaceStagesOutput:
+    """The work that depends on the pose, given the image's layers."""
+    decomposed = layers.decomposed
+    eyebrows = combiner(
+        layers.feature, decomposed.background_layer, decomposed.eyebrow_layer, pose[:, POSE_PARAMETERS.eyebrow]
+    )
+    region = EYEBROW_IN_FACE.paste(FACE_REGION.crop(image), eyebrows.eyebrow_image_no_combine_alpha)
+    face = face_morpher(region, pose[:, POSE_PARAMETERS.face])
+    return FaceStagesOutput(decomposed, eyebrows, face, FACE_REGION.paste(image, face.output))

@@ -1,0 +1,103 @@
+"""Weights: published teacher files into networks, each tensor's name and shape checked first."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import torch
+from torch import Tensor, nn
+
+from thadistill.errors import UserError
+
+_SHOWN = 3  # names quoted in an error
+
+
+def load_networks(teacher: nn.Module, source: Path, dtype: torch.dtype) -> None:
+    """Fills each network of ``teacher`` from ``<its name>.pt`` in a folder, or in a ZIP (at any depth).
+
+    Tensors are read on the CPU with ``weights_only=True``, converted to ``dtype`` and put in place of the networks'
+    own, which may be on the "meta" device.
+
+    Raises: UserError naming the file, what was found in it and what was expected.
+    """
+    if not source.exists():
+        raise UserError(f"{source} does not exist; expected a folder (or ZIP) with {_file_list(teacher)}")
+    for name, network in teacher.named_children():
+        with _opened(source, f"{name}.pt", teacher) as (file, label):
+            state = _read(file, label)
+        _check(state, network, label)
+        converted = {key: tensor.to(dtype) for key, tensor in state.items()}
+        network.load_state_dict(converted, assign=True)
+
+
+@contextmanager
+def _opened(source: Path, file_name: str, teacher: nn.Module) -> Iterator[tuple[IO[bytes], str]]:
+    if source.is_dir():
+        path = source / file_name
+        if not path.is_file():
+            found = ", ".join(sorted(entry.name for entry in source.iterdir())[:8]) or "nothing"
+            raise UserError(f"{source} has no {file_name} (it has: {found}); expected {_file_list(teacher)}")
+        with path.open("rb") as file:
+            yield file, str(path)
+        return
+    try:
+        archive = zipfile.ZipFile(source)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(
+            f"{source} is not a readable ZIP ({error}); expected a folder or ZIP with {_file_list(teacher)}: "
+            "download it again"
+        ) from None
+    with archive:
+        entry = next((item for item in archive.namelist() if item.rsplit("/", 1)[-1] == file_name), None)
+        if entry is None:
+            found = ", ".join(archive.namelist()[:8]) or "nothing"
+            raise UserError(f"{source} has no {file_name} (it has: {found}); expected {_file_list(teacher)}")
+        with archive.open(entry) as member:
+            yield member, f"{source}:{entry}"
+
+
+def _file_list(teacher: nn.Module) -> str:
+    return ", ".join(f"{name}.pt" for name, _ in teacher.named_children())
+
+
+def _read(file: IO[bytes], label: str) -> dict[str, Tensor]:
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, zipfile.BadZipFile, KeyError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise UserError(
+            f"{label} cannot be read as PyTorch weights ({reason}); expected the published file whole: copy it again"
+        ) from None
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise UserError(f"{label} holds a {type(state).__name__}; expected tensors by name: take the published file")
+    return state
+
+
+def _check(state: dict[str, Tensor], network: nn.Module, label: str) -> None:
+    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    found = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    if found == wanted:
+        return
+    shapes = [
+        f"{key} {list(found[key])} instead of {list(wanted[key])}"
+        for key in wanted
+        if found.get(key, wanted[key]) != wanted[key]
+    ]
+    problems = [
+        f"{title} {', '.join(names[:_SHOWN])}{f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''}"
+        for title, names in (
+            ("without", [f"{key} {list(wanted[key])}" for key in wanted if key not in found]),
+            ("with the unknown", [f"{key} {list(found[key])}" for key in found if key not in wanted]),
+            ("with", shapes),
+        )
+        if names
+    ]
+    raise UserError(
+        f"{label} came {'; '.join(problems)}; expected the {len(wanted)} tensors of {type(network).__name__}: "
+        "it belongs to another network or variant"
+    )
