@@ -36,3 +36,9 @@ def lambda_00(reference: Path) -> Tensor:
 def _no_gradients() -> object:
     with torch.no_grad():
         yield
+
+
+@pytest.fixture(scope="session")
+def tha4_files(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """THA4's weight files (627 MB), filled by the reference folder's rule."""
+    return write_filled(reference / "golden" / "tha4_teacher_tensors.json", tmp_path_factory.mktemp("tha4"))

@@ -11,6 +11,7 @@ from thadistill import assets
 from thadistill.errors import UserError
 from thadistill.teacher.base import Teacher
 from thadistill.teacher.tha3 import Tha3Teacher
+from thadistill.teacher.tha4 import Tha4Teacher
 from thadistill.teacher.weights import load_networks
 
 __all__ = ["Teacher", "load_teacher"]
@@ -42,6 +43,15 @@ def load_teacher(
         with torch.device("meta"):
             teacher = Tha3Teacher(f"tha3/{variant}", separable=variant.startswith("separable"))
         load_networks(teacher, source, precision)
+    elif name == "tha4":
+        if weights is None:
+            raise UserError(
+                "THA4's weights are on no package registry; expected weights=PATH, a folder or the published ZIP with "
+                "its five .pt files: download it from the authors' THA4 demo"
+            )
+        with torch.device("meta"):
+            teacher = Tha4Teacher()
+        load_networks(teacher, Path(weights), precision)
     else:
         raise UserError(f"no teacher is called '{name}'; expected one of: {', '.join(_NAMES)}")
     return teacher.to(device).requires_grad_(False).eval()
