@@ -1,0 +1,146 @@
+"""Perceptual metrics: LPIPS, ST-LPIPS and FLIP from their authors' packages, each ready or with the reason why not.
+
+All compare what a viewer sees (composited on white in sRGB) and give one distance per image, 0 for equal images.
+Nothing here touches the network: weights are those in the packages and on this machine. ``load_*`` returns
+``Unavailable`` with a reason instead of raising, so that one missing file does not end a sweep.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+import torch
+import torchvision
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from thadistill.images import over_white
+
+LpipsNet = Literal["alex", "vgg", "squeeze"]
+StLpipsNet = Literal["alex", "vgg"]
+
+_BACKBONES = {
+    "alex": torchvision.models.AlexNet_Weights.IMAGENET1K_V1,
+    "vgg": torchvision.models.VGG16_Weights.IMAGENET1K_V1,
+    "squeeze": torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1,
+}
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """A metric that cannot be computed on this machine, and why: one line, with what to do."""
+
+    reason: str
+
+
+@dataclass
+class PerceptualDistance:
+    """A distance between pictures: called with n images in network space of student and teacher, gives n values.
+
+    ``between`` maps two display pictures (1 3 h w in [0, 1]) to their distance. Not an ``nn.Module``, so that its
+    weights enter nobody's checkpoint or optimiser; they follow the images to their device.
+    """
+
+    name: str
+    between: Callable[[Tensor, Tensor], Tensor]
+
+    @torch.no_grad()
+    def __call__(self, student: Float[Tensor, "n 4 h w"], teacher: Float[Tensor, "n 4 h w"]) -> Float[Tensor, " n"]:
+        """One distance per image. Pictures go one by one: the features of one at 512x512 take some 100 MB."""
+        # A distance in half precision would depend on the training's settings.
+        with torch.autocast(student.device.type, enabled=False):
+            shown = over_white(student.float()), over_white(teacher.float())
+            pairs = zip(shown[0].split(1), shown[1].split(1), strict=True)
+            return torch.stack([self.between(*pair).reshape(()) for pair in pairs])
+
+
+def load_lpips(net: LpipsNet = "alex") -> PerceptualDistance | Unavailable:
+    """LPIPS 0.1 (Zhang et al. 2018) with the package's own linear heads on an ImageNet backbone.
+
+    The backbone is torchvision's file, looked for in torch hub's checkpoint folder (``TORCH_HOME``) and never fetched.
+    """
+    package = _package("lpips", "pip install lpips")
+    if isinstance(package, Unavailable):
+        return package
+    weights = _BACKBONES[net]
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    if not file.is_file():
+        return Unavailable(f"LPIPS ({net}) needs {file}, which is absent: put {weights.url} there")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package calls torchvision's older names
+        module = package.LPIPS(net=net, pnet_rand=True, verbose=False)  # False would download
+    try:
+        features = torch.load(file, map_location="cpu", weights_only=True)
+        # slice2.4.weight in the package is features.4.weight in torchvision
+        own = {name: features["features." + name.split(".", 1)[1]] for name in module.net.state_dict()}
+        module.net.load_state_dict(own)
+    except Exception as error:  # a broken file fails in as many ways as pickle has
+        return Unavailable(f"{file} is not torchvision's {net} backbone ({_line(error)}): put {weights.url} there")
+    return PerceptualDistance(f"lpips_{net}", _network_distance(module))
+
+
+def load_stlpips(net: StLpipsNet = "alex") -> PerceptualDistance | Unavailable:
+    """Shift-tolerant LPIPS (Ghildyal and Liu 2022); backbone and heads are in the PyPI package ``stlpips-pytorch``."""
+    install = "pip install stlpips-pytorch ipython torchsummary"  # it imports the last two without declaring them
+    package = _package("stlpips_pytorch.stlpips", install)
+    if isinstance(package, Unavailable):
+        return package
+    file = Path(package.__file__ or "").parent / "weights" / "vST0.0" / f"{net}_shift_tolerant.pth"
+    module = package.LPIPS(net=net, variant="shift_tolerant", pretrained=False, verbose=False)
+    try:
+        missing, unexpected = module.load_state_dict(
+            torch.load(file, map_location="cpu", weights_only=True), strict=False
+        )
+        # lins.0 is lin0 by another name: the file holds each once
+        strange = [*unexpected, *(name for name in missing if not name.startswith("lins."))]
+        if strange:
+            raise KeyError(f"{strange[0]} does not match")
+    except Exception as error:  # a broken file fails in as many ways as pickle has
+        return Unavailable(f"{file} is not ST-LPIPS's {net} network ({_line(error)}): reinstall it, {install}")
+    return PerceptualDistance(f"stlpips_{net}", _network_distance(module))
+
+
+def load_flip() -> PerceptualDistance | Unavailable:
+    """LDR-FLIP (Andersson et al. 2020), mean of the error map at the default 67 pixels a degree; on the CPU."""
+    package = _package("flip_evaluator", "pip install flip-evaluator")
+    if isinstance(package, Unavailable):
+        return package
+
+    def between(student: Tensor, teacher: Tensor) -> Tensor:
+        test, reference = (image[0].permute(1, 2, 0).contiguous().cpu().numpy() for image in (student, teacher))
+        _, mean, _ = package.evaluate(reference, test, "LDR", applyMagma=False)
+        return student.new_tensor(mean)
+
+    return PerceptualDistance("flip", between)
+
+
+def _network_distance(module: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    module = module.eval().requires_grad_(False)
+
+    def between(student: Tensor, teacher: Tensor) -> Tensor:
+        return module.to(student.device)(student, teacher, normalize=True)  # [0, 1] to the network's [-1, 1]
+
+    return between
+
+
+def _package(name: str, install: str) -> ModuleType | Unavailable:
+    """The module, or why it cannot be imported: absent itself, or something that it imports is."""
+    root = name.partition(".")[0]
+    if find_spec(root) is None:
+        return Unavailable(f"the Python package {root} is not installed: {install}")
+    try:
+        return import_module(name)
+    except Exception as error:  # packages fail on import in many ways, an old binary or a missing module
+        return Unavailable(f"the Python package {root} does not import ({_line(error)}): {install}")
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error: reasons go into tables."""
+    return (str(error) or type(error).__name__).splitlines()[0]
