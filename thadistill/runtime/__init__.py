@@ -1,0 +1,96 @@
+"""The fast student: forms of a character model that give the same frames sooner.
+
+| runtime | what | exact | needs |
+|---|---|---|---|
+| ``eager`` | the published network, layer by layer | yes | - |
+| ``folded`` | redundancies removed, in plain PyTorch; any device | yes | - |
+| ``compiled`` | folded, fused by torch.compile | yes | a C++ compiler, tens of seconds the first time |
+| ``onnx`` | folded, in ONNX Runtime | yes | onnx, onnxruntime |
+| ``native`` | C++ kernels for this processor, visible tiles only | yes | a C++ compiler (seconds, once) |
+| ``int16``, ``int8`` | native with integer products | no | the same, and AVX-512 VNNI |
+| ``exact`` | ``native``, else ``folded`` | yes | - |
+| ``reduced`` | ``int8``, else as ``exact`` | no | - |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from thadistill.errors import UserError
+from thadistill.runtime.base import Eager, Runtime
+from thadistill.runtime.folded import Compiled, Folded
+from thadistill.runtime.native import NativeEngine
+from thadistill.runtime.native_build import NativeUnavailable, load_native
+from thadistill.runtime.native_student import Native
+from thadistill.student import CharacterModel
+
+__all__ = ["RUNTIMES", "NativeUnavailable", "Runtime", "compile_model", "resolve"]
+
+
+def _onnx(model: CharacterModel, **options: Any) -> Runtime:
+    from thadistill.runtime.onnx_student import OnnxStudent  # onnxruntime is an extra
+
+    return OnnxStudent(model, **options)
+
+
+def _native(precision: str) -> Callable[..., Runtime]:
+    def build(model: CharacterModel, **options: Any) -> Runtime:
+        return Native(model, precision=precision, **options)
+
+    return build
+
+
+RUNTIMES: dict[str, Callable[..., Runtime]] = {
+    "eager": Eager,
+    "folded": Folded,
+    "compiled": Compiled,
+    "onnx": _onnx,
+    "native": _native("float32"),
+    "int16": _native("int16"),
+    "int8": _native("int8"),
+}
+_CHOSEN = ("exact", "reduced")
+_NATIVE_ONLY = ("visible", "poses", "threads", "target_db")
+
+
+def resolve(runtime: str, device: str = "cpu") -> str:
+    """The runtime that a name stands for on this machine: ``exact`` and ``reduced`` are chosen, others are themselves.
+
+    Raises: UserError when there is no such runtime.
+    """
+    if runtime in RUNTIMES:
+        return runtime
+    if runtime not in _CHOSEN:
+        raise UserError(f"runtime {runtime}; expected one of {', '.join([*_CHOSEN, *RUNTIMES])}")
+    if device != "cpu":
+        return "folded"
+    try:
+        load_native()
+    except NativeUnavailable:
+        return "folded"
+    return "int8" if runtime == "reduced" and NativeEngine.has_integer_products() else "native"
+
+
+def compile_model(model: CharacterModel, runtime: str = "exact", **options: object) -> Runtime:
+    """A fast form of a character model.
+
+    Args:
+        model: the character model; later changes to its weights do not reach the runtime (``eager`` excepted).
+        runtime: a name of RUNTIMES, or ``exact`` or ``reduced``.
+        options: ``crop`` (top, bottom, left, right) and ``reuse`` of every runtime; the others are the classes' own.
+            For ``exact`` and ``reduced`` those that only the native runtimes have are dropped where it is not one.
+
+    Raises: UserError when there is no such runtime, or it cannot run here.
+    """
+    name = resolve(runtime, model.image.device.type)
+    if runtime in _CHOSEN and name == "folded":
+        options = {key: value for key, value in options.items() if key not in _NATIVE_ONLY}
+    try:
+        return RUNTIMES[name](model, **options)
+    except NativeUnavailable as error:
+        raise UserError(f"runtime {name} cannot be built here ({error}); use runtime=folded or exact") from None
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise UserError(f"runtime {name}: {str(error).split('.')[-1]}; see thadistill.runtime") from None

@@ -1,0 +1,31 @@
+"""Fixtures: small random students whose frames hold something, and the official one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from runtime_frames import random_model
+
+from thadistill.student import CharacterModel
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Kernels and regions are built in a folder of their own, so that no test passes on an old one."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THADISTILL_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def model() -> CharacterModel:
+    """A small random student of odd widths, so that every padding of the kernels is used."""
+    return random_model()
+
+
+@pytest.fixture(scope="session")
+def official(reference: Path) -> CharacterModel:
+    """The student its authors trained."""
+    return CharacterModel.load(reference / "students" / "lambda_00")

@@ -1,0 +1,88 @@
+"""Integer runtimes stay near the exact one, and the arithmetic beneath them is what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from runtime_frames import psnr
+
+from thadistill.data.poses import sample_poses
+from thadistill.errors import UserError
+from thadistill.runtime import compile_model, load_native
+from thadistill.runtime.native import NativeEngine
+from thadistill.runtime.packing import pack_layer, quantise
+from thadistill.runtime.planning import Plan
+from thadistill.student import CharacterModel
+
+WITHOUT_VNNI = "avx512_vnni is absent: integer products do not run here"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def vnni() -> None:
+    if not NativeEngine.has_integer_products():
+        pytest.skip(WITHOUT_VNNI)
+
+
+@pytest.mark.parametrize(("precision", "least"), [("int16", 60.0), ("int8", 45.0)])
+def test_official(official: CharacterModel, precision: str, least: float) -> None:
+    poses = sample_poses(3, seed=21)
+    whole = np.ones((512, 512), bool)
+    exact = compile_model(official, "native", visible=whole)(poses)
+    reduced = compile_model(official, precision, visible=whole)(poses)
+    assert psnr(reduced.posed, exact.posed) >= least
+    moved = (reduced.grid_change - exact.grid_change).abs().max() * 256
+    assert float(moved) < (0.5 if precision == "int16" else 6)  # pixels; the largest of 1.5 million values
+
+
+def test_int8_plan_uses_8_bits(official: CharacterModel) -> None:
+    fast = compile_model(official, "int8", visible=np.ones((512, 512), bool))
+    assert isinstance(fast.plan, Plan)
+    assert any("u8" in forms for forms in (fast.plan.face, *fast.plan.body))
+    assert fast.plan.body[-1][-1] == "f32"
+    assert Plan.from_arrays(fast.plan.arrays()) == fast.plan
+
+
+def test_random_student(model: CharacterModel) -> None:
+    poses = sample_poses(2, seed=22)
+    exact = compile_model(model, "native", visible=False)(poses)
+    assert psnr(compile_model(model, "int16", visible=False)(poses).posed, exact.posed) >= 55
+
+
+@pytest.mark.parametrize("form", ["i16", "u8"])
+def test_quantise_closed_form(form: str) -> None:
+    generator = np.random.default_rng(0)
+    matrix, bias = generator.normal(size=(7, 40)) * 0.5, generator.normal(size=7)
+    sines = np.sin(generator.normal(size=(40, 100)) * 5)
+    integers, shifted, scale = quantise(matrix, bias, form)
+    one, offset = (4095, 0) if form == "i16" else (127, 128)
+    held = np.rint(sines * one).astype(np.int64) + offset
+    sums = integers @ held
+    assert np.abs(integers @ np.full(40, one)).max() < 2**31
+    assert (np.abs(integers).sum(axis=1) * one).max() < 2**31  # whatever the activations
+    phases = sums * scale[:, None] + shifted[:, None]
+    error = np.abs(phases - (matrix @ sines + bias[:, None])).max()
+    assert error < (0.003 if form == "i16" else 0.1)
+    assert error > 0
+
+
+def test_words_hold_consecutive_channels() -> None:
+    matrix = np.arange(1, 6 * 7 + 1, dtype=float).reshape(6, 7)
+    layer = pack_layer(matrix, np.zeros(6), "u8", "linear", 1, 9)
+    assert (layer.rows, layer.blocks, layer.tail, layer.in_words) == (8, 1, False, 2)
+    held = layer.weights.view(np.int8).reshape(layer.in_words, layer.rows, 4)
+    back = held.transpose(1, 0, 2).reshape(8, 8)[:6, :7] * (layer.scale[:6, None] * 127)
+    np.testing.assert_allclose(back, matrix, atol=np.abs(matrix).max() / 254 + 1e-6)
+    assert not held.transpose(1, 0, 2).reshape(8, 8)[6:].any()
+
+
+def test_refused_off_vnni(model: CharacterModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THADISTILL_NATIVE_FLAGS", "-mavx2 -mfma")
+    assert load_native().lanes() == 8
+    with pytest.raises(UserError, match="AVX-512 VNNI"):
+        compile_model(model, "int16", visible=False)
+    fast = compile_model(model, "reduced", visible=False)
+    assert fast.name == "native"
+    poses = sample_poses(1, seed=23)
+    with torch.no_grad():
+        assert psnr(fast(poses).posed, model(poses).posed) >= 70

@@ -1,0 +1,92 @@
+"""Native build: compiles student.cpp with the system's compiler, once a machine and source, and loads it."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+_SOURCE = Path(__file__).with_name("student.cpp")
+# No -ffast-math: the sine rounds by adding and subtracting a constant, which it would cancel.
+_FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
+_SHARED = ("-fPIC", "-shared", "-fopenmp")
+
+
+class NativeUnavailable(RuntimeError):
+    """There is no compiler here, or it could not build the kernels; the message says which."""
+
+
+def cache_folder() -> Path:
+    """Where built kernels and measured visible regions are kept: THADISTILL_CACHE, else the user's cache folder."""
+    return Path(os.environ.get("THADISTILL_CACHE") or platformdirs.user_cache_dir("thadistill"))
+
+
+def compiler() -> str | None:
+    """The C++ compiler: CXX, else g++, clang++ or c++; None where there is none."""
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+def cpu_flags() -> frozenset[str]:
+    """The processor's features as Linux names them (``avx512f``, ``avx512_vnni``, ``amx_int8``...); empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return next((frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), frozenset())
+
+
+def target_flags() -> tuple[str, ...]:
+    """Compiler flags for the machine at hand; THADISTILL_NATIVE_FLAGS replaces them (to build for a lesser one)."""
+    given = os.environ.get("THADISTILL_NATIVE_FLAGS")
+    return tuple(given.split()) if given is not None else ("-march=native",)
+
+
+@functools.cache
+def _load(flags: tuple[str, ...]) -> ctypes.CDLL:
+    found = compiler()
+    if found is None:
+        raise NativeUnavailable("no C++ compiler found (CXX, g++, clang++, c++)")
+    identity = [found, *_FLAGS, *_SHARED, *flags, platform.machine(), *sorted(cpu_flags())]
+    key = hashlib.sha256(_SOURCE.read_bytes() + "\n".join(identity).encode()).hexdigest()[:16]
+    path = cache_folder() / "native" / f"student_{key}.so"
+    if not path.is_file():
+        try:
+            _build(found, flags, path)
+        except OSError as error:
+            raise NativeUnavailable(f"{path.parent} cannot be written ({error})") from None
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NativeUnavailable(f"{path} cannot be loaded ({error})") from None
+
+
+def _build(found: str, flags: tuple[str, ...], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        beside = Path(folder) / path.name
+        command = [found, *_FLAGS, *_SHARED, *flags, "-o", str(beside), str(_SOURCE)]
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        except subprocess.TimeoutExpired:
+            raise NativeUnavailable(f"{found} took longer than 300 s") from None
+        if result.returncode:
+            reason = next((line for line in result.stderr.splitlines() if "error" in line), f"exit {result.returncode}")
+            raise NativeUnavailable(f"{found} failed: {reason}")
+        os.replace(beside, path)  # whole or not at all: several processes may build at once
+
+
+def load_native() -> ctypes.CDLL:
+    """The kernels, built on the first call on a machine (a few seconds) and read from the cache afterwards.
+
+    Raises: NativeUnavailable when there is no compiler, or it fails.
+    """
+    return _load(target_flags())

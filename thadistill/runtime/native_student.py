@@ -1,0 +1,156 @@
+"""Native: the student through the C++ kernels, in float32 or with integer products planned by measurement."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from thadistill.errors import UserError
+from thadistill.images import IMAGE_SIZE, STUDENT_FACE_REGION, Region
+from thadistill.outputs import StudentOutput
+from thadistill.pose import FACIAL_SIZE, POSE_SIZE
+from thadistill.runtime.base import Runtime
+from thadistill.runtime.native import PLANES, NativeEngine
+from thadistill.runtime.packing import pack_body, pack_face
+from thadistill.runtime.planning import Plan, plan_formats, uniform_plan
+from thadistill.runtime.visible import corner_poses, measure_visible, model_key, remembered, sampled_poses
+from thadistill.student import CharacterModel
+from thadistill.student.face_morpher import FACE_SIZE
+
+_TRANSPARENT = {"posed": -1.0, "warped": -1.0, "grid_change": 0.0, "color_change": -1.0, "alpha": 0.0}
+# How far from transparent a skipped pixel may be in the sampled poses: for float32 what is asked of exactness, for
+# reduced precision a quarter of an 8-bit level. In the corners of the pose space students leave faint dust all over
+# the background; there, and in poses the caller gives, only what a frame of 8 bits would show counts: half a level.
+_TOLERANCE = {"float32": 2e-4, "int16": 2e-3, "int8": 2e-3}
+_SHOWN = 1 / 255
+_WHOLE = np.ones((IMAGE_SIZE, IMAGE_SIZE), bool)
+
+
+def build_engine(model: CharacterModel, plan: Plan, visible: Bool[np.ndarray, "512 512"], threads: int) -> NativeEngine:
+    """The engine of a plan. Raises: NativeUnavailable."""
+    largest = NativeEngine.largest_block()
+    return NativeEngine(
+        pack_face(model.face_morpher, plan.face, largest),
+        pack_body(model.body_rotator, plan.body, largest),
+        model.image.detach().cpu().numpy(),
+        visible,
+        np.ones((FACE_SIZE, FACE_SIZE), bool),
+        threads,
+    )
+
+
+class Native(Runtime):
+    """The student in C++ kernels built for this processor, from pose to pixels in one pass; CPU only.
+
+    Args:
+        precision: ``float32`` (exact); ``int16``: 13-bit activations and as many weight bits as 32-bit sums allow;
+            ``int8``: 8 bits for the matrices that bear it and 16 for the others, chosen by measuring this student.
+            Phases, sines, the last layer, warp and painting stay float32. The integer ones need AVX-512 VNNI.
+        visible: pixels to compute, [512, 512]; True: find the tiles the character ever paints (seconds, once a
+            character, kept on disk); False: all of them.
+        poses: poses to look at besides the sampled ones when finding the visible tiles, such as a recorded track.
+        threads: None is torch's number.
+        target_db: what ``int8`` must keep, as PSNR to float32 over the calibration poses.
+
+    Raises: NativeUnavailable when there is no compiler, UserError when the model is not on the CPU or the processor
+    lacks the instructions.
+    """
+
+    def __init__(
+        self,
+        model: CharacterModel,
+        crop: Region | tuple[int, ...] | None = None,
+        reuse: bool = True,
+        precision: str = "float32",
+        visible: Bool[np.ndarray, "512 512"] | bool = True,
+        poses: Float[Tensor, "n 45"] | None = None,
+        threads: int | None = None,
+        target_db: float = 50.0,
+    ) -> None:
+        super().__init__(model, crop, reuse)
+        if self.device.type != "cpu":
+            raise UserError(
+                f"the native runtime got a model on {self.device}; expected cpu: model.cpu() or another runtime"
+            )
+        if precision not in _TOLERANCE:
+            raise UserError(f"precision {precision}; expected one of {', '.join(_TOLERANCE)}")
+        if precision != "float32" and not NativeEngine.has_integer_products():
+            raise UserError(f"{precision} products need AVX-512 VNNI, which this processor lacks: use runtime=exact")
+        self.name = {"float32": "native"}.get(precision, precision)
+        self.precision = precision
+        threads = threads or torch.get_num_threads()
+        self.visible = self._find_visible(model, visible, poses, threads)
+        self.plan = self._find_plan(model, target_db, threads)
+        inside = np.zeros((IMAGE_SIZE, IMAGE_SIZE), bool)
+        inside[self.crop.top : self.crop.bottom, self.crop.left : self.crop.right] = True
+        self.engine = build_engine(model, self.plan, self.visible & inside, threads)
+
+    def _find_visible(
+        self, model: CharacterModel, visible: np.ndarray | bool, poses: Tensor | None, threads: int
+    ) -> np.ndarray:
+        if isinstance(visible, np.ndarray):
+            return visible
+        if not visible:
+            return _WHOLE
+        tolerance = _TOLERANCE[self.precision]
+        looks = [(sampled_poses(), tolerance), (corner_poses(), _SHOWN)]
+        if poses is not None:
+            looks.append((poses.float().cpu(), _SHOWN))
+
+        def compute() -> dict[str, np.ndarray]:
+            # Integer products see the background as float32 does: its alpha and colours are flat there.
+            fast = "int16" if NativeEngine.has_integer_products() else "float32"
+            engine = build_engine(model, uniform_plan(model, fast), _WHOLE, threads)
+            plane = np.empty((4, IMAGE_SIZE, IMAGE_SIZE), np.float32)
+
+            def posed(pose: np.ndarray) -> np.ndarray:
+                engine.paint_face(pose)
+                engine.run(pose, {"posed": plane})
+                return plane
+
+            return {"visible": np.packbits(measure_visible(posed, looks))}
+
+        kept = remembered("visible", model_key(model, *(part for look in looks for part in look)), compute)
+        return np.unpackbits(kept["visible"]).astype(bool).reshape(IMAGE_SIZE, IMAGE_SIZE)
+
+    def _find_plan(self, model: CharacterModel, target_db: float, threads: int) -> Plan:
+        if self.precision != "int8":
+            return uniform_plan(model, self.precision)
+
+        def build(plan: Plan) -> NativeEngine:
+            return build_engine(model, plan, self.visible, threads)
+
+        def compute() -> dict[str, np.ndarray]:
+            return plan_formats(model, build, target_db).arrays()
+
+        return Plan.from_arrays(
+            remembered("plans", model_key(model, np.packbits(self.visible).tolist(), target_db), compute)
+        )
+
+    def _paint_face(self, pose: np.ndarray) -> None:
+        facial = torch.from_numpy(pose[:FACIAL_SIZE])
+        if self._kept("face", facial) is None:
+            self.engine.paint_face(pose)
+            self._keep("face", facial, True)
+
+    def _planes(self, pose: Tensor) -> StudentOutput:
+        n = len(pose)
+        planes = {name: torch.empty(n, channels, IMAGE_SIZE, IMAGE_SIZE) for name, channels in PLANES.items()}
+        face = torch.empty(n, 4, FACE_SIZE, FACE_SIZE)
+        for name, plane in planes.items():
+            plane.fill_(_TRANSPARENT[name])
+        for i, one in enumerate(pose.float().contiguous().numpy()):
+            self._paint_face(one)
+            self.engine.run(one, {name: plane[i].numpy() for name, plane in planes.items()})
+            face[i] = STUDENT_FACE_REGION.crop(torch.from_numpy(self.engine.character).permute(2, 0, 1))
+        return StudentOutput(**planes, face=face)
+
+    def _pixels(self, pose: Tensor, bgra: bool) -> np.ndarray:
+        one = np.ascontiguousarray(pose.float().numpy().reshape(POSE_SIZE))
+        top, bottom, left, right = self.crop
+        rgba = np.zeros((bottom - top, right - left, 4), np.uint8)
+        self._paint_face(one)
+        self.engine.run(one, rgba=rgba, corner=(top, left), swap=bgra)
+        return rgba

@@ -1,0 +1,91 @@
+"""Visible: finds the pixels a character ever paints, by posing it, and keeps the answer on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from thadistill.data.poses import sample_poses
+from thadistill.images import IMAGE_SIZE
+from thadistill.pose import POSE_PARAMETERS, POSE_SIZE
+from thadistill.runtime.native_build import cache_folder
+from thadistill.runtime.region import tiles_of
+from thadistill.student import CharacterModel
+
+_SAMPLED = 64
+TILE = 4
+BORDER = 1  # tiles
+
+
+def sampled_poses(n: int = _SAMPLED) -> Float[Tensor, "n 45"]:
+    """Low-discrepancy poses, drawn as those a student is trained on."""
+    return sample_poses(n, seed=5, rotations="sobol")
+
+
+def corner_poses() -> Float[Tensor, "32 45"]:
+    """The corners of the rotations' ranges: where the silhouette reaches furthest."""
+    corners = torch.zeros(32, POSE_SIZE)
+    signs = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=5)))
+    corners[:, POSE_PARAMETERS.rotation] = torch.cat([signs, (signs.prod(1, keepdim=True) + 1) / 2], 1)
+    return corners
+
+
+def measure_visible(
+    posed: Callable[[np.ndarray], np.ndarray], looks: Sequence[tuple[Float[Tensor, "_ 45"], float]]
+) -> Bool[np.ndarray, "512 512"]:
+    """The tiles in which any pose paints anything, with a border of tiles around them.
+
+    Args:
+        posed: pose (float32 [45]) -> posed image [4, 512, 512], network space.
+        looks: sets of poses, each with how far from transparent (-1 in every channel) a pixel may be in them and still
+            count as transparent.
+    """
+    painted = np.zeros((IMAGE_SIZE, IMAGE_SIZE), bool)
+    for poses, tolerance in looks:
+        for pose in poses.numpy():
+            painted |= np.abs(posed(np.ascontiguousarray(pose)) + 1).max(0) > tolerance
+    return tiles_of(painted, TILE, BORDER)
+
+
+def model_key(model: CharacterModel, *settings: object) -> str:
+    """Names a character model's weights and image, and whatever else an answer depends on."""
+    digest = hashlib.sha256()
+    for name, tensor in [*model.state_dict().items(), ("image", model.image)]:
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    for setting in settings:
+        digest.update(setting.numpy().tobytes() if isinstance(setting, Tensor) else json.dumps(setting).encode())
+    return digest.hexdigest()[:24]
+
+
+def remembered(kind: str, key: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays kept under ``key``, computed and kept the first time; a cache that fails only costs time."""
+    path = cache_folder() / kind / f"{key}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return dict(kept)
+    except (OSError, ValueError, EOFError, KeyError):
+        pass
+    arrays = compute()
+    with contextlib.suppress(OSError):
+        _write(path, arrays)
+    return arrays
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        beside = Path(folder) / path.name
+        np.savez_compressed(beside, **arrays)  # type: ignore[arg-type]
+        os.replace(beside, path)
