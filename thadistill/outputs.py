@@ -32,3 +32,11 @@ class StudentOutput(NamedTuple):
     color_change: Float[Tensor, "n 4 512 512"]
     alpha: Float[Tensor, "n 1 512 512"]  # no sigmoid: it may leave [0, 1]
     face: Float[Tensor, "n 4 128 128"]  # the face morpher's crop, pasted into the character before the warp
+
+
+class TargetOutput(NamedTuple):
+    """What evaluation needs of a teacher, live or from a target cache."""
+
+    posed: Float[Tensor, "n 4 512 512"]
+    grid_change: Float[Tensor, "n 2 512 512"]
+    face_morphed: Float[Tensor, "n 4 512 512"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -27,6 +27,45 @@ def warp(image: Float[Tensor, "n c h w"], grid_change: Float[Tensor, "n 2 h w"])
     height, width = grid_change.shape[-2:]
     grid = position_grid(height, width, grid_change.device).to(grid_change.dtype) + grid_change
     return F.grid_sample(image, grid.permute(0, 2, 3, 1), mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def warp_patches(
+    image: Float[Tensor, "c h w"],
+    inset: Float[Tensor, "n c ih iw"],
+    inset_corner: tuple[int, int],
+    grid_change: Float[Tensor, "n 2 p p"],
+    corner: Int[Tensor, "n 2"],
+) -> Float[Tensor, "n c p p"]:
+    """:func:`warp` on one square a sample, of images that share all but an inset, without building those images.
+
+    Args:
+        image: the shared image; what it holds under the inset does not matter.
+        inset: each sample's own rectangle, pasted at pixel ``inset_corner`` (top, left).
+        grid_change: each sample's offsets on its square.
+        corner: each square's top and left pixel.
+
+    Bilinear sampling is linear in the image, so the shared part (zero under the inset) and the inset (zero around it)
+    are sampled apart and added: equal to warping the pasted image, but for rounding.
+    """
+    _, height, width = image.shape
+    n, channels, inset_height, inset_width = inset.shape
+    top, left = inset_corner
+    size = grid_change.shape[-1]
+    index = corner[:, :, None] + torch.arange(size, device=corner.device)
+    x = axis_positions(width, corner.device)[index[:, 1]][:, None, :] + grid_change[:, 0]
+    y = axis_positions(height, corner.device)[index[:, 0]][:, :, None] + grid_change[:, 1]
+    around = image.clone()
+    around[:, top : top + inset_height, left : left + inset_width] = 0
+    grid = torch.stack([x, y], dim=-1)
+    shared = F.grid_sample(
+        around[None], grid.reshape(1, n * size, size, 2), mode="bilinear", padding_mode="border", align_corners=False
+    )
+    # border padding clamps to the outermost pixel centres; the inset has to see the same clamped positions
+    column = (x.clamp(1 / width - 1, 1 - 1 / width) + 1) * (width / 2) - left
+    row = (y.clamp(1 / height - 1, 1 - 1 / height) + 1) * (height / 2) - top
+    local = torch.stack([column * (2 / inset_width) - 1, row * (2 / inset_height) - 1], dim=-1)
+    own = F.grid_sample(inset, local, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return shared.reshape(channels, n, size, size).transpose(0, 1) + own
 
 
 def blend(

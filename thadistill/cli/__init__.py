@@ -1,5 +1,5 @@
-"""Command line."""
+"""Command line: ``thadistill VERB [key=value ...]``, each verb a Hydra app."""
 
+from thadistill.cli.app import main
 
-def main() -> None:
-    """Placeholder until the verbs land."""
+__all__ = ["main"]

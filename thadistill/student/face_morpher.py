@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thadistill.pose import FACIAL_SIZE
-from thadistill.student.siren import SineLayer, last_linear, planes
+from thadistill.student.siren import SineLayer, last_linear, planes, sine_linear
 from thadistill.warp import position_grid
 
 FACE_SIZE = 128
@@ -57,6 +57,6 @@ class FaceMorpher(nn.Module):
         x = torch.sin(omega * (F.linear(position, matrix[:, :2]) + shift[:, None]))
         for layer in rest:
             assert isinstance(layer, SineLayer)
-            x = torch.sin(F.linear(x, layer.matrix * omega, layer.bias * omega))
+            x = sine_linear(x, layer.matrix, layer.bias, layer.omega)
         last = self.siren.last_linear
         return F.linear(x, last.weight[:, :, 0, 0], last.bias)

@@ -1,0 +1,68 @@
+"""Progress: one line with the share of the budget spent, the time left and the current PSNR."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+def progress_bar(transient: bool = False) -> Progress:
+    """The bar that every long step shows, on stderr so that stdout stays clean for JSON."""
+    from rich.console import Console
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<16}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        transient=transient,
+    )
+
+
+class BudgetBar(L.Callback):
+    """A rich progress bar over ``module.progress``.
+
+    Args:
+        description: what is trained.
+    """
+
+    def __init__(self, description: str = "training") -> None:
+        self.description = description
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._progress = progress_bar()
+            self._progress.start()
+            self._task = self._progress.add_task(self.description, total=1.0, note="")
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._show(trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._show(trainer, pl_module)
+
+    def _show(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._progress is None or self._task is None:
+            return
+        value = trainer.callback_metrics.get("val/psnr")
+        note = f"step {trainer.global_step}" + ("" if value is None else f"  psnr {float(value):.2f} dB")
+        self._progress.update(self._task, completed=float(pl_module.progress), note=note)  # type: ignore[arg-type]
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "fit")

@@ -1,0 +1,142 @@
+"""The entry point: finds the verb, reads names and folders alike, and turns users' mistakes into one line and status 2."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from thadistill.errors import UserError
+
+STARTED = time.monotonic()  # budgets count from here: imports are part of what a user waits for
+
+VERBS = {
+    "assets": "list or fetch weights and sample characters",
+    "prepare": "check a picture and bring it to the input rules",
+    "cache": "teacher targets to disk",
+    "train": "one LightningModule (module=face_morpher|body_rotator|teacher)",
+    "distill": "all of it: cache, face morpher, body rotator, evaluation",
+    "evaluate": "a student against its teacher",
+    "benchmark": "frame rate of a student or a teacher",
+}
+_FLAGS_WITHOUT_CHECK = {"-m", "--multirun", "--help", "-h", "--hydra-help", "--info", "--version", "--cfg", "-c"}
+
+
+def conf_dir() -> Path:
+    """The Hydra configs: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).parent.parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs ``thadistill VERB ...``; exits 0, 2 after a user's mistake, 130 when interrupted, else 1."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return
+    verb, *rest = arguments
+    if verb not in VERBS:
+        fail(f"'{verb}' is not a command; expected one of {', '.join(VERBS)}: see 'thadistill --help'")
+    overrides = read_folders(rest)
+    if not _FLAGS_WITHOUT_CHECK & set(overrides):
+        check(verb, overrides)
+    task = importlib.import_module(f"thadistill.cli.{verb}").run
+    sys.argv = [f"thadistill {verb}", *overrides]
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # what is not a user's mistake deserves its traceback
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(guarded(task))()
+    except UserError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted: what was saved is kept, the same command continues", file=sys.stderr)
+        sys.exit(130)
+
+
+def usage() -> str:
+    """What ``thadistill`` alone prints."""
+    lines = [f"  {verb:<10} {does}" for verb, does in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: thadistill VERB [key=value ...]",
+            "",
+            *lines,
+            "",
+            "thadistill VERB --help lists its keys, --cfg job prints its configuration, -m sweeps over values.",
+            "The main job, on a sample character with real weights: thadistill distill",
+        ]
+    )
+
+
+def guarded(task: Callable[[DictConfig, Path], Any]) -> Callable[[DictConfig], Any]:
+    """The task as Hydra calls it: with the output folder, removed again if a mistake left it empty."""
+
+    def run(config: DictConfig) -> Any:
+        out = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            return task(config, out)
+        except UserError:
+            if out.is_dir() and not any(out.iterdir()):
+                out.rmdir()
+            raise
+
+    return run
+
+
+def read_folders(arguments: list[str]) -> list[str]:
+    """Rewrites ``character=FOLDER`` to the group's option ``folder``, and gives the puppet teacher its own character."""
+    read: list[str] = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key == "character" and value and not _is_option("character", value):
+            if any(mark in value for mark in ("*", ",")) and not Path(value).exists():
+                read.append(argument)  # a sweep over names
+                continue
+            if not Path(value).is_dir():
+                names = sorted(path.stem for path in (conf_dir() / "character").glob("*.yaml") if path.stem != "folder")
+                fail(f"character={value} is unknown; expected a folder with character.png, or one of {', '.join(names)}")
+            read += ["character=folder", f"character.folder='{Path(value).resolve()}'"]
+        else:
+            read.append(argument)
+    if "teacher=puppet" in read and not any(argument.startswith("character=") for argument in read):
+        read.append("character=puppet")
+    return read
+
+
+def _is_option(group: str, value: str) -> bool:
+    return (conf_dir() / group / f"{value}.yaml").is_file()
+
+
+def check(verb: str, overrides: list[str]) -> None:
+    """Composes the configuration once before Hydra does, so that a mistake in it is one line instead of a traceback."""
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+            compose(verb, overrides=[x for x in overrides if not x.startswith("-")], return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(_one_line(error, verb))
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _one_line(error: Exception, verb: str) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("full_key", "object_type", "reference_type", "^"))]
+    return f"{' '.join(lines) or type(error).__name__}: see 'thadistill {verb} --help'"
+
+
+def fail(message: str) -> NoReturn:
+    """One line on stderr, exit status 2."""
+    print(f"thadistill: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)

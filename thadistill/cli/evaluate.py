@@ -1,0 +1,51 @@
+"""thadistill evaluate: a student against its teacher on poses it never trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+import torch
+from omegaconf import DictConfig
+
+from thadistill.callbacks.progress import progress_bar
+from thadistill.data.build import PoseSequence, build_targets, open_cache
+from thadistill.data.face_mask import face_mask_from_targets
+from thadistill.data.poses import pose_set
+from thadistill.errors import UserError
+from thadistill.evaluation import evaluate, face_mask_beside, live_targets, quality_grid
+from thadistill.images import load_face_mask
+from thadistill.report import environment, figures_table, write_csv, write_json
+from thadistill.student import CharacterModel
+
+
+def run(config: DictConfig, out: Path) -> float:
+    """Writes ``metrics.json``, ``metrics.csv`` (a row a pose) and ``grid.png``; returns the PSNR."""
+    if config.n < 1:
+        raise UserError(f"n={config.n}; expected 1 pose or more")
+    device = torch.device("cuda" if config.device == "auto" and torch.cuda.is_available() else "cpu")
+    model = CharacterModel.load(config.model, device)
+    poses = pose_set(config.poses, config.n, config.seed)
+    teacher = hydra.utils.instantiate(config.teacher, device=device)
+    image = model.image.cpu()
+    path = config.face_mask or face_mask_beside(config.model)
+    if path is not None:
+        mask = load_face_mask(path)
+    else:
+        cache = open_cache("face", teacher, image, sequence := PoseSequence(seed=config.seed))
+        build_targets(cache, teacher, image, sequence, 64)
+        mask = face_mask_from_targets(cache.open(64), image)
+    with progress_bar() as bar:
+        task = bar.add_task("evaluation", total=len(poses), note="")
+        targets = live_targets(teacher, image, poses, device)
+        metrics, _ = evaluate(model, targets, mask, config.perceptual, lambda done: bar.update(task, completed=done))
+    rows = metrics.pop("per_pose")
+    grid = quality_grid(
+        model, lambda index: next(iter(live_targets(teacher, image, poses[index : index + 1], device))), rows
+    )
+    about = {"model": str(config.model), "teacher": teacher.name, "poses": str(config.poses), "seed": config.seed}
+    write_csv(out / "metrics.csv", rows)
+    grid.save(out / "grid.png")
+    write_json(out / "metrics.json", {**metrics, **about, "environment": environment()})
+    print(figures_table(metrics))
+    return float(metrics["psnr"])

@@ -1,0 +1,1 @@
+"""thadistill prepare: placeholder."""

@@ -1,0 +1,137 @@
+"""Building: runs the teacher over a pose sequence and fills a target cache, shard by shard."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from thadistill import assets
+from thadistill.data.cache import SHARD, CacheKey, Kind, TargetCache, hash_tensor
+from thadistill.data.poses import Rotations, load_poses, sample_poses
+from thadistill.images import FACE_REGION, STUDENT_FACE_REGION
+from thadistill.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class PoseSequence:
+    """An endless, or a file's, sequence of poses: the first n are the same whatever n is.
+
+    Args:
+        source: ``random``, or a pose file.
+        seed, rotations: of the random sequence; see :func:`thadistill.data.poses.sample_poses`.
+    """
+
+    source: str = "random"
+    seed: int = 0
+    rotations: Rotations = "uniform"
+
+    def first(self, n: int) -> Float[Tensor, "n 45"]:
+        """The first n poses; a file's may be fewer.
+
+        Raises: UserError when the file cannot be used.
+        """
+        return sample_poses(n, self.seed, self.rotations) if self.source == "random" else load_poses(self.source)[:n]
+
+    @property
+    def label(self) -> str:
+        """What identifies the sequence in a cache key."""
+        if self.source == "random":
+            return f"random seed={self.seed} rotations={self.rotations}"
+        return f"file sha256={hashlib.sha256(Path(self.source).read_bytes()).hexdigest()}"
+
+    @property
+    def limit(self) -> int | None:
+        """How many poses there are: none for random, whole shards of a file's."""
+        return None if self.source == "random" else len(load_poses(self.source))
+
+
+def targets_folder() -> Path:
+    """Where caches lie unless a command says otherwise."""
+    return assets.cache_dir() / "targets"
+
+
+def open_cache(
+    kind: Kind,
+    teacher: Teacher,
+    image: Float[Tensor, "4 512 512"],
+    poses: PoseSequence,
+    folder: str | Path | None = None,
+) -> TargetCache:
+    """The cache of these targets, new or as far as it was built; in the user's cache folder, or in ``folder``.
+
+    Raises: UserError when ``folder`` holds other targets, or the poses cannot be read.
+    """
+    poses.first(1)
+    key = CacheKey(kind, teacher.name, teacher.fingerprint(), hash_tensor(image), poses.label)
+    return TargetCache(targets_folder() / f"{kind}-{key.digest}" if folder is None else folder, key)
+
+
+def build_targets(
+    cache: TargetCache,
+    teacher: Teacher,
+    image: Float[Tensor, "4 512 512"],
+    poses: PoseSequence,
+    count: int,
+    batch_size: int = 4,
+    seconds: float | None = None,
+    rank: int = 0,
+    world: int = 1,
+    report: Callable[[int], None] = lambda done: None,
+) -> int:
+    """Fills ``cache`` up to ``count`` poses, or until ``seconds`` have passed, continuing what is there.
+
+    At least one shard is built whatever the time. With several processes each builds the shards ``rank``,
+    ``rank + world``, ... ``report`` is told how many poses of this call are on disk. Returns the poses now in the cache.
+
+    Raises: UserError when the disk is full.
+    """
+    end = None if seconds is None else time.monotonic() + seconds
+    shards = -(-count // SHARD)
+    sequence = poses.first(shards * SHARD)
+    shards = min(shards, len(sequence) // SHARD) if len(sequence) % SHARD else shards
+    device = next(teacher.parameters(), torch.empty(0)).device
+    image = image[None].to(device)
+    slowest = 0.0
+    for index in range(rank, shards, world):
+        if not cache.has_shard(index):
+            started = time.monotonic()
+            if end is not None and len(cache) and started + slowest > end:
+                break
+            part = sequence[index * SHARD : (index + 1) * SHARD]
+            cache.write_shard(index, _targets(cache.key.kind, teacher, image, part, batch_size))
+            slowest = max(slowest, time.monotonic() - started)
+        report(min(count, (index + 1) * SHARD))
+    if rank == 0:
+        cache.write_manifest()
+    return len(cache)
+
+
+def _targets(kind: Kind, teacher: Teacher, image: Tensor, poses: Tensor, batch_size: int) -> dict[str, Tensor]:
+    make: Callable[[Teacher, Tensor, Tensor], dict[str, Tensor]] = _posed if kind == "posed" else _face
+    with torch.inference_mode():
+        batches = [make(teacher, image, pose.to(image.device)) for pose in poses.split(batch_size)]
+    return {"pose": poses, **{name: _join(batch[name] for batch in batches) for name in batches[0]}}
+
+
+def _posed(teacher: Teacher, image: Tensor, pose: Tensor) -> dict[str, Tensor]:
+    out = teacher(image, pose)
+    return {
+        "posed": out.posed.half(),
+        "grid_change": out.grid_change.half(),
+        "face_region": FACE_REGION.crop(out.face_morphed).half(),
+    }
+
+
+def _face(teacher: Teacher, image: Tensor, pose: Tensor) -> dict[str, Tensor]:
+    return {"face": STUDENT_FACE_REGION.crop(teacher.face_morphed(image, pose)).half()}
+
+
+def _join(parts: Iterable[Tensor]) -> Tensor:
+    return torch.cat([part.cpu() for part in parts])

@@ -1,0 +1,175 @@
+"""Target cache: teacher outputs on disk, keyed by what made them, in shards that appear whole or not at all.
+
+    FOLDER/manifest.json          the key and what it was made of
+    FOLDER/shard-00000/*.npy      SHARD poses: one array a field
+
+A cache belongs to an endless pose sequence (a seed, or a file): asking for more poses adds shards, and every run on the
+same character, teacher and sequence shares them. Warped images, alphas and colours are not kept: the losses recompute the
+first from the grid change and need none of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from thadistill.errors import UserError
+
+FORMAT = 1  # raise when a field's meaning changes: old caches are then refused
+SHARD = 16  # poses; the largest piece of work that an interruption can lose
+
+Kind = Literal["posed", "face"]
+# posed: pose [n, 45], posed [n, 4, 512, 512], grid_change [n, 2, 512, 512], face_region [n, 4, 192, 192] (face-morphed)
+# face:  pose [n, 45], face [n, 4, 128, 128] (the student's crop of the face-morphed image)
+FIELDS: Mapping[Kind, tuple[str, ...]] = {
+    "posed": ("pose", "posed", "grid_change", "face_region"),
+    "face": ("pose", "face"),
+}
+
+
+@dataclass(frozen=True)
+class CacheKey:
+    """What a cache's content depends on; two caches with the same digest hold the same targets."""
+
+    kind: Kind
+    teacher: str  # the teacher's name
+    weights: str  # its fingerprint
+    image: str  # hash of the character image in network space
+    poses: str  # the sequence: "random seed=1 rotations=sobol", or "file sha256=..."
+    format: int = FORMAT
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def hash_tensor(tensor: Tensor) -> str:
+    """sha256 of a tensor's shape and float32 bytes."""
+    array = tensor.detach().float().cpu().contiguous().numpy()
+    return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
+
+
+class TargetCache:
+    """Reads a cache, or starts one.
+
+    Args:
+        folder: where it lies.
+        key: what it must have been made of.
+
+    Raises: UserError when the folder holds a cache of another key.
+    """
+
+    def __init__(self, folder: str | Path, key: CacheKey) -> None:
+        self.folder, self.key = Path(folder), key
+        manifest = self.folder / "manifest.json"
+        if manifest.is_file():
+            found = _read_manifest(manifest)
+            if found.get("digest") != key.digest:
+                content = found.get("key")
+                before = content if isinstance(content, dict) else {}
+                changed = [name for name, value in asdict(key).items() if before.get(name) != value]
+                raise UserError(
+                    f"{self.folder} holds targets with key {found.get('digest')}; expected {key.digest} "
+                    f"(changed: {', '.join(changed) or 'format'}): rebuild with 'rm -r {self.folder}' and the same command"
+                )
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.write_manifest()
+
+    def write_manifest(self) -> None:
+        """Writes the key and the number of whole shards; called again when a build ends."""
+        content = {"digest": self.key.digest, "key": asdict(self.key), "shard": SHARD, "count": len(self)}
+        beside = self.folder / f".manifest.{os.getpid()}"
+        beside.write_text(json.dumps(content, indent=2) + "\n")
+        os.replace(beside, self.folder / "manifest.json")
+
+    def shard_folder(self, index: int) -> Path:
+        """Where shard ``index`` lies once it is whole."""
+        return self.folder / f"shard-{index:05d}"
+
+    def has_shard(self, index: int) -> bool:
+        """Whether shard ``index`` is on disk."""
+        return self.shard_folder(index).is_dir()
+
+    def __len__(self) -> int:
+        """Poses in the shards that are whole, counted from the first without a gap."""
+        count = 0
+        while self.has_shard(count):
+            count += 1
+        return count * SHARD
+
+    def write_shard(self, index: int, fields: Mapping[str, Tensor]) -> None:
+        """Puts shard ``index`` on disk: all its fields at once, by renaming a finished folder."""
+        assert set(fields) == set(FIELDS[self.key.kind])
+        beside = self.folder / f".shard-{index:05d}.{os.getpid()}"
+        beside.mkdir(exist_ok=True)
+        try:
+            for name, value in fields.items():
+                np.save(beside / f"{name}.npy", value.cpu().numpy().astype(np.float32 if name == "pose" else np.float16))
+            if not self.has_shard(index):
+                beside.rename(self.shard_folder(index))
+        except OSError as error:
+            raise UserError(f"{self.folder} cannot be written ({error.strerror}); expected room for targets") from None
+        finally:
+            if beside.exists():
+                for file in beside.iterdir():
+                    file.unlink()
+                beside.rmdir()
+
+    def open(self, count: int | None = None, device: torch.device | str | None = None) -> Targets:
+        """The first ``count`` poses (all, if None): mapped from disk, or copied to ``device``.
+
+        Raises: UserError when there are fewer, or a shard is damaged.
+        """
+        available = len(self)
+        count = available if count is None else count
+        if count > available or count == 0:
+            raise UserError(f"{self.folder} holds {available} poses; expected {count}: run the same command to build them")
+        return Targets(self, count, device)
+
+
+class Targets:
+    """Targets of ``count`` poses by field, a pose at a time; float16 on disk, float32 in the hand."""
+
+    def __init__(self, cache: TargetCache, count: int, device: torch.device | str | None) -> None:
+        self.count = count
+        self._shards: dict[str, list[Tensor]] = {name: [] for name in FIELDS[cache.key.kind]}
+        for index in range(-(-count // SHARD)):
+            for name, shards in self._shards.items():
+                path = cache.shard_folder(index) / f"{name}.npy"
+                try:
+                    array = np.load(path, mmap_mode="c")
+                except (OSError, ValueError) as error:
+                    raise UserError(f"{path} is damaged ({error}); delete {path.parent} and run the same command") from None
+                tensor = torch.from_numpy(array)
+                shards.append(tensor if device is None else tensor.to(device))
+        self.pose: Float[Tensor, "n 45"] = torch.cat(self._shards["pose"])[:count]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def get(self, name: str, index: int, region: tuple[slice, slice] | None = None) -> Tensor:
+        """Field ``name`` of one pose as float32 [c, h, w], or only a (rows, columns) region of it."""
+        value = self._shards[name][index // SHARD][index % SHARD]
+        return (value if region is None else value[:, region[0], region[1]]).float()
+
+
+def _read_manifest(path: Path) -> dict[str, object]:
+    try:
+        content = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a target cache's manifest; delete {path.parent} and run the same command")
+    return content

@@ -1,0 +1,150 @@
+"""Sampling: endless streams of training batches drawn from target caches, for each student and recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from thadistill.data.cache import Targets
+from thadistill.images import IMAGE_SIZE
+from thadistill.pose import POSE_PARAMETERS
+from thadistill.student.face_morpher import FACE_SIZE
+from thadistill.warp import position_grid
+
+
+class FaceBatch(NamedTuple):
+    """p pixels of the face crop for each of n poses."""
+
+    pose: Float[Tensor, "n 39"]
+    position: Float[Tensor, "n p 2"]
+    target: Float[Tensor, "n p 4"]
+    mask: Float[Tensor, "n p"]
+
+
+class BodyBatch(NamedTuple):
+    """A square of the image for each of n poses; a whole image is the square of side 512 at (0, 0)."""
+
+    pose: Float[Tensor, "n 45"]
+    corner: Int[Tensor, "n 2"]  # top, left
+    posed: Float[Tensor, "n 4 p p"]
+    grid_change: Float[Tensor, "n 2 p p"]
+    face_region: Float[Tensor, "n 4 192 192"]
+
+
+class FacePixels(IterableDataset[FaceBatch]):
+    """Random pixels of random poses.
+
+    Args:
+        targets: face targets.
+        mask: the face mask on the crop.
+        batch_size: poses a batch. pixels: pixels a pose; None takes all 16,384, as the paper does.
+        mask_weight: of the loss. Pixels are drawn in proportion to 1 + mask_weight * mask and then all weigh the same, so
+            the expected loss is the paper's, with less noise.
+        seed: of the stream; ``start`` batches are skipped by drawing from a stream of their own.
+    """
+
+    def __init__(
+        self,
+        targets: Targets,
+        mask: Float[Tensor, "1 128 128"],
+        batch_size: int = 16,
+        pixels: int | None = 2048,
+        mask_weight: float = 20.0,
+        seed: int = 0,
+        start: int = 0,
+    ) -> None:
+        self.targets, self.batch_size, self.pixels = targets, batch_size, pixels
+        self.mask = mask.flatten()
+        self.probability = 1 + mask_weight * self.mask if pixels is not None else None
+        self.position = position_grid(FACE_SIZE, FACE_SIZE).flatten(1).T.contiguous()
+        self.seed, self.start = seed, start
+        faces = [targets.get("face", i).half().flatten(1).T for i in range(len(targets))]
+        self.faces = torch.stack(faces)  # [n, 16384, 4]: 131 KB a pose, read in random order
+
+    def __iter__(self) -> Iterator[FaceBatch]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.start)
+        while True:
+            index = torch.randint(len(self.targets), (self.batch_size,), generator=generator)
+            pose = self.targets.pose[index, POSE_PARAMETERS.facial]
+            if self.pixels is None or self.probability is None:
+                n = self.batch_size
+                yield FaceBatch(
+                    pose, self.position.expand(n, -1, -1), self.faces[index].float(), self.mask.expand(n, -1)
+                )
+                continue
+            pixel = torch.multinomial(
+                self.probability.expand(self.batch_size, -1), self.pixels, replacement=True, generator=generator
+            )
+            target = self.faces[index[:, None], pixel].float()
+            # drawn by the weights already: equal weights from here on
+            yield FaceBatch(pose, self.position[pixel], target, torch.zeros_like(pixel, dtype=torch.float32))
+
+
+class BodyPatches(IterableDataset[BodyBatch]):
+    """Random squares of random poses.
+
+    Args:
+        targets: posed targets.
+        batch_size: squares a batch. size: side in pixels; 512 gives whole images, as the paper trains on.
+        visible_share: the share of squares drawn where the character is ever seen, in proportion to how much of the square
+            that is; the others fall anywhere, so that the background is learned as well.
+        seed, start: as for :class:`FacePixels`.
+    """
+
+    STRIDE = 4  # corners are multiples of it: every level's pixels line up
+
+    def __init__(
+        self,
+        targets: Targets,
+        batch_size: int = 8,
+        size: int = 64,
+        visible_share: float = 0.9,
+        seed: int = 0,
+        start: int = 0,
+    ) -> None:
+        self.targets, self.batch_size, self.size = targets, batch_size, size
+        self.seed, self.start = seed, start
+        self.places = (IMAGE_SIZE - size) // self.STRIDE + 1
+        self.probability = self._place_probability(visible_share) if self.places > 1 else torch.ones(1)
+
+    def _place_probability(self, visible_share: float) -> Tensor:
+        seen = visible_map(self.targets)
+        cover = F.avg_pool2d(seen[None, None].float(), self.size // self.STRIDE, stride=1)[0, 0].flatten()
+        return visible_share * cover / cover.sum() + (1 - visible_share) / len(cover)
+
+    def __iter__(self) -> Iterator[BodyBatch]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.start)
+        while True:
+            index = torch.randint(len(self.targets), (self.batch_size,), generator=generator)
+            place = torch.multinomial(self.probability, self.batch_size, replacement=True, generator=generator)
+            corner = torch.stack([place // self.places, place % self.places], dim=1) * self.STRIDE
+            yield body_batch(self.targets, index, corner, self.size)
+
+
+def body_batch(targets: Targets, index: Int[Tensor, " n"], corner: Int[Tensor, "n 2"], size: int) -> BodyBatch:
+    """Cuts the squares at ``corner`` out of the targets of the poses ``index``."""
+    regions = [(slice(top, top + size), slice(left, left + size)) for top, left in corner.tolist()]
+    picks = list(zip(index.tolist(), regions, strict=True))
+    return BodyBatch(
+        targets.pose[index],
+        corner,
+        torch.stack([targets.get("posed", i, region) for i, region in picks]),
+        torch.stack([targets.get("grid_change", i, region) for i, region in picks]),
+        torch.stack([targets.get("face_region", i) for i, _ in picks]),
+    )
+
+
+def visible_map(targets: Targets, most: int = 256) -> Tensor:
+    """Which 4x4 blocks of the image are not transparent in at least one of the first ``most`` poses: bool [128, 128]."""
+    stride = BodyPatches.STRIDE
+    seen = torch.zeros(IMAGE_SIZE // stride, IMAGE_SIZE // stride, dtype=torch.bool)
+    for index in range(min(most, len(targets))):
+        alpha = targets.get("posed", index)[3:]
+        seen |= (F.max_pool2d(alpha[None], stride)[0, 0] > -0.99).cpu()
+    return seen

@@ -1,0 +1,56 @@
+"""What both student modules share: an optimiser whose rate follows progress, and progress itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from thadistill.schedule import LearningRate
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+class StudentModule(L.LightningModule):
+    """Trains one network of the student.
+
+    Args:
+        network: what is trained.
+        optimizer: makes the optimiser from the network's parameters; its rate is the largest used.
+        learning_rate: factor on that rate at each progress.
+
+    ``progress`` runs from 0 to 1 and is set from outside (callbacks.budget): the module does not know whether examples
+    or minutes are counted.
+    """
+
+    def __init__(self, network: nn.Module, optimizer: OptimizerFactory, learning_rate: LearningRate) -> None:
+        super().__init__()
+        self.network = network
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.progress = 0.0
+
+    def trainable_parameters(self) -> Iterable[nn.Parameter]:
+        """What the optimiser gets."""
+        return (parameter for parameter in self.network.parameters() if parameter.requires_grad)
+
+    def configure_optimizers(self) -> Optimizer:
+        optimizer = self.optimizer(self.trainable_parameters())
+        for group in optimizer.param_groups:
+            group.setdefault("full_lr", group["lr"])
+        return optimizer
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        factor = self.learning_rate(self.progress)
+        optimizers = self.optimizers()
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            for group in optimizer.param_groups:
+                group["lr"] = group["full_lr"] * factor
+
+    def log_losses(self, losses: dict[str, Tensor], batch_size: int) -> None:
+        """Logs the training losses and the progress they were seen at."""
+        values = {f"train/{name}": value.detach() for name, value in losses.items()}
+        self.log_dict({**values, "train/progress": self.progress}, batch_size=batch_size)

@@ -1,0 +1,46 @@
+"""FaceMorpherModule: trains the face morpher on the teacher's face-morphed crops."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from thadistill.data.sampling import FaceBatch
+from thadistill.lit.base import OptimizerFactory, StudentModule
+from thadistill.losses import face_loss
+from thadistill.metrics.image import psnr
+from thadistill.schedule import LearningRate
+from thadistill.student.face_morpher import FACE_SIZE, FaceMorpher
+
+
+class FaceMorpherModule(StudentModule):
+    """L1 + mask_weight * L1 in the face mask (THA4 section 4).
+
+    Args:
+        network, optimizer, learning_rate: see StudentModule.
+        mask_weight: 20 in the paper. Streams that draw pixels by this weight send a mask of zeros.
+    """
+
+    network: FaceMorpher
+
+    def __init__(
+        self,
+        network: FaceMorpher,
+        optimizer: OptimizerFactory,
+        learning_rate: LearningRate,
+        mask_weight: float = 20.0,
+    ) -> None:
+        super().__init__(network, optimizer, learning_rate)
+        self.mask_weight = mask_weight
+
+    def training_step(self, batch: FaceBatch, batch_idx: int) -> torch.Tensor:
+        painted = self.network.at(batch.pose, batch.position)
+        loss = face_loss(painted, batch.target, batch.mask, self.mask_weight)
+        self.log_losses({"loss": loss}, len(batch.pose))
+        return loss
+
+    def validation_step(self, batch: FaceBatch, batch_idx: int) -> dict[str, Tensor]:
+        painted = self.network.at(batch.pose, batch.position)
+        student, teacher = (x.transpose(1, 2).unflatten(2, (FACE_SIZE, FACE_SIZE)) for x in (painted, batch.target))
+        self.log("val/psnr", psnr(student, teacher).mean(), prog_bar=True, batch_size=len(batch.pose))
+        return {"teacher": teacher, "student": student}

@@ -1,0 +1,150 @@
+"""Reports: metrics.json, metrics.csv and report.md, written whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import thadistill
+from thadistill.errors import UserError
+
+FIGURES = {
+    "psnr": ("PSNR, network space", "dB"),
+    "psnr_display": ("PSNR, sRGB on white", "dB"),
+    "ssim": ("SSIM, sRGB on white", ""),
+    "face_psnr": ("PSNR of the face crop", "dB"),
+    "eye_mouth_psnr": ("PSNR within the face mask", "dB"),
+    "flow_epe_px": ("grid change, end-point error", "px"),
+    "stlpips": ("ST-LPIPS", ""),
+    "lpips": ("LPIPS", ""),
+}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all.
+
+    Raises: UserError when the disk is full or the folder cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text)
+        os.replace(beside, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); expected a writable folder with room") from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """JSON with null for what is not a finite number."""
+    write_text(path, json.dumps(_finite(content), indent=2) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line a row, under the keys of the first."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def environment() -> dict[str, Any]:
+    """What a result was measured on: hardware, versions, commit."""
+    return {
+        "hardware": hardware(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "thadistill": thadistill.__version__,
+        "commit": commit(),
+    }
+
+
+def hardware() -> str:
+    """The GPU's name, or the CPU's with its number of usable cores and its widest matrix instructions."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    model, flags = platform.processor() or platform.machine(), ""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        lines = [line.split(":", 1) for line in info.read_text().splitlines() if ":" in line]
+        fields = {key.strip(): value.strip() for key, value in lines}
+        model, flags = fields.get("model name", model), fields.get("flags", "")
+    best = next((name for name in ("amx_tile", "avx512_vnni", "avx512f", "avx2") if name in flags.split()), "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{model}, {cores} cores" + (f", {best}" if best else "")
+
+
+def commit() -> str | None:
+    """The checkout's commit, with + where it has changes; None outside a checkout."""
+    root = Path(thadistill.__file__).parent.parent
+    try:
+        run = [
+            subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=True).stdout.strip()
+            for command in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return run[0] + ("+" if run[1] else "")
+
+
+def figures_table(metrics: Mapping[str, Any]) -> str:
+    """The figures as a Markdown table; a missing one with its reason."""
+    lines = ["| figure | value |", "|---|---|"]
+    for key, (title, unit) in FIGURES.items():
+        value = metrics.get(key)
+        if value is None:
+            text = f"- ({metrics.get(key + '_reason', 'not computed')})"
+        else:
+            text = f"{value:.3f} {unit}".strip()
+        lines.append(f"| {title} (`{key}`) | {text} |")
+    return "\n".join(lines)
+
+
+def distill_report(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """report.md of a distillation: what was made, how good it is, what it took."""
+    stages = "\n".join(
+        f"| {stage['name']} | {stage['minutes']:.2f} | {stage['detail']} |" for stage in summary["stages"]
+    )
+    total = sum(stage["minutes"] for stage in summary["stages"])
+    env = summary["environment"]
+    return f"""# {summary["character"]} distilled from {summary["teacher"]}
+
+![teacher, student, error](preview.png)
+
+The student is in `character_model/` ({summary["size_mb"]:.2f} MB). Against its teacher on {metrics["n"]} poses it never
+trained on (means of per-image values):
+
+{figures_table(metrics)}
+
+With the teacher's face in place of the student's, PSNR is {summary["psnr_teacher_face"]:.3f} dB: the body rotator alone.
+Showing the face-morphed image without moving it gives {summary["psnr_unmoved"]:.3f} dB.
+
+| step | minutes | what |
+|---|---|---|
+{stages}
+| all | {total:.2f} | budget {summary["budget_minutes"]:g} minutes |
+
+Recipe `{summary["recipe"]}`, seed {summary["seed"]}, {env["hardware"]}, torch {env["torch"]}, Python {env["python"]},
+thadistill {env["thadistill"]}, commit {env["commit"] or "unknown"}.
+Command: `{summary["command"]}`
+"""

@@ -1,0 +1,149 @@
+"""Training: fits one student network from a composed configuration, continuing where it was interrupted."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning as L
+import torch
+from jaxtyping import Float
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import DictConfig
+from torch import Tensor
+
+from thadistill.callbacks import Budget, BudgetBar, ImageGrids
+from thadistill.data.cache import Targets
+from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
+from thadistill.images import STUDENT_FACE_REGION
+from thadistill.lit import BodyRotatorModule, FaceMorpherModule
+from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
+
+SAVE_EVERY = timedelta(seconds=30)  # what an interruption can cost
+
+
+def quiet_lightning() -> None:
+    """Silences hints about hardware and loaders that a user of the command line can do nothing with."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+
+
+def train_face_morpher(
+    config: DictConfig,
+    targets: Targets,
+    held_out: Targets,
+    mask: Float[Tensor, "1 512 512"],
+    minutes: float | None,
+    folder: Path,
+) -> FaceMorpher:
+    """Trains ``config.student.face_morpher`` by ``config.recipe.face_morpher``; checkpoints go to ``folder``."""
+    recipe = config.recipe.face_morpher
+    network: FaceMorpher = hydra.utils.instantiate(config.student.face_morpher)
+    if config.init is not None:
+        start(network, CharacterModel.load(config.init).face_morpher)
+    crop = STUDENT_FACE_REGION.crop(mask)
+    module = FaceMorpherModule(
+        network,
+        hydra.utils.instantiate(recipe.optimizer),
+        hydra.utils.instantiate(recipe.learning_rate),
+        recipe.mask_weight,
+    )
+    stream = hydra.utils.instantiate(recipe.stream)
+
+    def train(**place: Any) -> Any:
+        return stream(targets, crop, mask_weight=recipe.mask_weight, **place)
+
+    data = DistillDataModule(train, WholeFaces(held_out, crop, config.validation.poses * 4), config.seed)
+    fit(module, data, config, recipe, minutes, folder, "face morpher")
+    return module.network
+
+
+def train_body_rotator(
+    config: DictConfig,
+    image: Float[Tensor, "4 512 512"],
+    targets: Targets,
+    held_out: Targets,
+    minutes: float | None,
+    folder: Path,
+) -> BodyRotator:
+    """Trains ``config.student.body_rotator`` by ``config.recipe.body_rotator``; see :func:`train_face_morpher`."""
+    recipe = config.recipe.body_rotator
+    network: BodyRotator = hydra.utils.instantiate(config.student.body_rotator)
+    if config.init is not None:
+        start(network, CharacterModel.load(config.init).body_rotator)
+    module = BodyRotatorModule(
+        network,
+        hydra.utils.instantiate(recipe.optimizer),
+        hydra.utils.instantiate(recipe.learning_rate),
+        hydra.utils.instantiate(recipe.weights),
+        image,
+        **recipe.get("module", {}),
+    )
+    stream = hydra.utils.instantiate(recipe.stream)
+
+    def train(**place: Any) -> Any:
+        return stream(targets, **place)
+
+    data = DistillDataModule(train, WholeBodies(held_out, config.validation.poses), config.seed)
+    fit(module, data, config, recipe, minutes, folder, "body rotator")
+    return module.network
+
+
+def start(network: torch.nn.Module, other: torch.nn.Module) -> None:
+    """Copies another student's weights.
+
+    Raises: ValueError when the shapes differ.
+    """
+    network.load_state_dict(other.state_dict())
+
+
+def fit(
+    module: FaceMorpherModule | BodyRotatorModule,
+    data: DistillDataModule,
+    config: DictConfig,
+    recipe: DictConfig,
+    minutes: float | None,
+    folder: Path,
+    title: str,
+    callbacks: Sequence[L.Callback] = (),
+) -> L.Trainer:
+    """Runs the trainer under the recipe's budget; an earlier ``last.ckpt`` in ``folder`` is continued."""
+    quiet_lightning()
+    budget = Budget(minutes, recipe.examples, recipe.progress_by)
+    saving = ModelCheckpoint(
+        folder, save_last=True, save_top_k=0, train_time_interval=SAVE_EVERY, enable_version_counter=False
+    )
+    final = ModelCheckpoint(folder, filename="final", save_on_train_epoch_end=True, enable_version_counter=False)
+    settings: dict[str, Any] = {}
+    checks = config.validation.checks
+    if checks and minutes is not None:
+        settings = {"val_check_interval": timedelta(seconds=max(5, 60 * minutes / (checks + 0.5)))}
+    elif checks:
+        settings = {"val_check_interval": 1000}
+    else:
+        data.validation = None
+        settings = {"limit_val_batches": 0}
+    trainer: L.Trainer = hydra.utils.instantiate(
+        config.trainer,
+        logger=loggers(config, folder),
+        callbacks=[budget, BudgetBar(title), ImageGrids(folder / "grids"), saving, final, *callbacks],
+        default_root_dir=folder,
+        **settings,
+    )
+    last = folder / "last.ckpt"
+    trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=False)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    module.eval()
+    return trainer
+
+
+def loggers(config: DictConfig, folder: Path) -> list[Any]:
+    """The configured loggers, each writing below ``folder``."""
+    return [hydra.utils.instantiate({**logger, "save_dir": str(folder)}) for logger in config.logger.values()]
