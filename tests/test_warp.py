@@ -1,0 +1,65 @@
+"""Warping against torch's own grids and closed forms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from thadistill.warp import blend, position_grid, resize, warp, warp_patches
+
+
+def test_positions_are_affine_grids_identity() -> None:
+    expected = F.affine_grid(torch.eye(2, 3)[None], [1, 1, 7, 12], align_corners=False)[0]
+    torch.testing.assert_close(position_grid(7, 12).permute(1, 2, 0), expected, atol=1e-6, rtol=0)
+
+
+def test_no_change_is_the_image() -> None:
+    image = torch.rand(2, 4, 16, 16)
+    torch.testing.assert_close(warp(image, torch.zeros(2, 2, 16, 16)), image, atol=1e-5, rtol=0)
+
+
+def test_whole_pixels_shift_and_the_border_repeats() -> None:
+    image = torch.rand(1, 4, 16, 16)
+    change = torch.zeros(1, 2, 16, 16)
+    change[:, 0] = 3 * 2 / 16  # three pixels to the right: each pixel shows what is three to its right
+    moved = warp(image, change)
+    torch.testing.assert_close(moved[..., :13], image[..., 3:], atol=1e-5, rtol=0)
+    torch.testing.assert_close(moved[..., 13:], image[..., 15:].expand(-1, -1, -1, 3), atol=1e-5, rtol=0)
+
+
+def test_half_a_pixel_is_the_mean_of_two() -> None:
+    image = torch.rand(1, 1, 8, 8)
+    change = torch.zeros(1, 2, 8, 8)
+    change[:, 1] = 0.5 * 2 / 8
+    expected = (image[..., :-1, :] + image[..., 1:, :]) / 2
+    torch.testing.assert_close(warp(image, change)[..., :-1, :], expected, atol=1e-5, rtol=0)
+
+
+def test_patches_equal_the_whole_image_with_the_inset_pasted() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(4, 64, 64, generator=generator)
+    inset = torch.randn(3, 4, 20, 24, generator=generator)
+    change = torch.randn(3, 2, 64, 64, generator=generator) / 2  # far beyond the image, too
+    pasted = image.expand(3, -1, -1, -1).clone()
+    pasted[:, :, 10:30, 5:29] = inset
+    whole = warp(pasted, change)
+    corner = torch.tensor([[0, 0], [48, 48], [12, 8]])
+    boxes = [(slice(t, t + 16), slice(x, x + 16)) for t, x in corner.tolist()]
+    cut = torch.stack([change[i, :, rows, columns] for i, (rows, columns) in enumerate(boxes)])
+    patches = warp_patches(image, inset, (10, 5), cut, corner)
+    for i, (rows, columns) in enumerate(boxes):
+        # positions reach the sampler by another order of float32 operations
+        torch.testing.assert_close(patches[i], whole[i, :, rows, columns], atol=1e-4, rtol=0)
+
+
+def test_blend_and_resize() -> None:
+    painted, kept = torch.ones(1, 4, 2, 2), torch.zeros(1, 4, 2, 2)
+    assert torch.equal(blend(torch.full((1, 1, 2, 2), 0.25), painted, kept), torch.full((1, 4, 2, 2), 0.25))
+    ramp = torch.arange(8.0).expand(1, 1, 8, 8)
+    torch.testing.assert_close(resize(ramp, 4, 4)[0, 0, 0], torch.tensor([0.5, 2.5, 4.5, 6.5]))
+
+
+def test_a_wrong_shape_is_refused() -> None:
+    with pytest.raises(Exception, match="(?i)type-check"):
+        warp(torch.rand(1, 4, 8, 8), torch.zeros(1, 3, 8, 8))
