@@ -61,5 +61,5 @@ def test_blend_and_resize() -> None:
 
 
 def test_a_wrong_shape_is_refused() -> None:
-    with pytest.raises(Exception, match="(?i)type-check"):
+    with pytest.raises(Exception, match=r"(?i)type-check"):
         warp(torch.rand(1, 4, 8, 8), torch.zeros(1, 3, 8, 8))

@@ -56,7 +56,9 @@ class Run:
             try:
                 found = json.loads(self.path.read_text())
             except json.JSONDecodeError:
-                raise UserError(f"{self.path} is damaged; expected a run's record: delete {folder} or give out=") from None
+                raise UserError(
+                    f"{self.path} is damaged; expected a run's record: delete {folder} or give out="
+                ) from None
             if found.get("digest") != self.digest:
                 raise UserError(
                     f"{folder} holds a run with key {found.get('digest')}; expected {self.digest}, as its configuration "
@@ -135,12 +137,16 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
             told["detail"] = "computed: where facial poses change the picture"
     face_minutes = run.planned("face_minutes", lambda: config.recipe.face_morpher.share * budget)
     with run.stage("face morpher") as told:
-        face = train_face_morpher(config, targets["face"], targets["held_out_face"], mask, face_minutes, out / "face")
+        face, _ = train_face_morpher(
+            config, targets["face"], targets["held_out_face"], mask, face_minutes, out / "face"
+        )
         told["detail"] = f"{len(targets['face'])} poses"
     last = 0.25 + 0.05 * config.evaluation.poses if str(device(config)) == "cpu" else 0.3
-    body_minutes = run.planned("body_minutes", lambda: max(0.02 * budget, budget - run.minutes - min(last, 0.2 * budget)))
+    body_minutes = run.planned(
+        "body_minutes", lambda: max(0.02 * budget, budget - run.minutes - min(last, 0.2 * budget))
+    )
     with run.stage("body rotator") as told:
-        body = train_body_rotator(
+        body, _ = train_body_rotator(
             config, character.image, targets["posed"], targets["held_out"], body_minutes, out / "body"
         )
         told["detail"] = f"{len(targets['posed'])} poses"
@@ -159,9 +165,14 @@ def device(config: DictConfig) -> torch.device:
 
 
 def _build(
-    run: Run, config: DictConfig, teacher: Teacher, image: Float[Tensor, "4 512 512"], budget: float
+    run: Run,
+    config: DictConfig,
+    teacher: Teacher,
+    image: Float[Tensor, "4 512 512"],
+    budget: float,
+    only: Kind | None = None,
 ) -> dict[str, Targets]:
-    """Held-out poses whole, then as many training targets as the budget's shares allow."""
+    """Held-out poses whole, then as many training targets as the budget's shares allow; of one kind, if asked."""
     recipe = config.recipe.targets
     training: PoseSequence = hydra.utils.instantiate(recipe.poses)
     held_out = PoseSequence(seed=config.evaluation.seed)
@@ -175,6 +186,8 @@ def _build(
     ]
     made = {}
     for name, kind, poses, count, minutes in plan:
+        if only not in (None, kind):
+            continue
         place = None if config.targets is None else Path(config.targets) / f"{name}"
         cache = open_cache(kind, teacher, image, poses, place)
         with run.stage(f"targets: {name.replace('_', ' ')}") as told:
@@ -230,7 +243,7 @@ def _evaluate(
     with torch.inference_mode():
         for pose, target in given:
             motion = model.body_rotator(pose)
-            alone.append(psnr(model.body_rotator.apply(motion, target.face_morphed).blended, target.posed))
+            alone.append(psnr(model.body_rotator.render(motion, target.face_morphed).blended, target.posed))
             unmoved.append(psnr(target.face_morphed, target.posed))
     metrics["psnr_teacher_face"] = float(torch.cat(alone).mean())
     metrics["psnr_unmoved"] = float(torch.cat(unmoved).mean())
@@ -278,11 +291,16 @@ def save_mask(mask: Float[Tensor, "1 512 512"], path: Path) -> None:
     Image.fromarray((mask[0] * 255).round().to(torch.uint8).cpu().numpy()).save(path)
 
 
+KINDS: dict[str, Kind] = {"face_morpher": "face", "body_rotator": "posed"}
+
+
 def train_one(config: DictConfig, out: Path, process_started: float) -> float:
     """Trains one student network on cached targets for the budget, building what is missing; returns the last PSNR.
 
     Raises: UserError for a module that is not a student's.
     """
+    if config.module not in KINDS:
+        raise UserError(f"module={config.module}; expected one of {', '.join(KINDS)}")
     budget = config.budget_minutes or default_budget()
     run = Run(out, config)
     character: Character = hydra.utils.instantiate(config.character)
@@ -290,13 +308,15 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
     seed_everything(config.seed, verbose=False)
     with run.stage("start", process_started):
         pass
-    targets = _build(run, config, teacher, character.image, budget)
+    targets = _build(run, config, teacher, character.image, budget, only=KINDS[config.module])
     minutes = run.planned("minutes", lambda: max(0.02 * budget, budget - run.minutes))
     with run.stage("training"):
-        if config.module_name == "face_morpher":
+        if config.module == "face_morpher":
             mask = character.face_mask
             mask = face_mask_from_targets(targets["face"], character.image) if mask is None else mask
-            train_face_morpher(config, targets["face"], targets["held_out_face"], mask, minutes, out)
+            trainer = train_face_morpher(config, targets["face"], targets["held_out_face"], mask, minutes, out)[1]
         else:
-            train_body_rotator(config, character.image, targets["posed"], targets["held_out"], minutes, out)
-    return 0.0
+            trainer = train_body_rotator(config, character.image, targets["posed"], targets["held_out"], minutes, out)[
+                1
+            ]
+    return float(trainer.callback_metrics.get("val/psnr", float("nan")))

@@ -99,7 +99,9 @@ def commit() -> str | None:
     root = Path(thadistill.__file__).parent.parent
     try:
         run = [
-            subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=True).stdout.strip()
+            subprocess.run(
+                ["git", "-C", str(root), *command], capture_output=True, text=True, check=True
+            ).stdout.strip()
             for command in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         ]
     except (OSError, subprocess.CalledProcessError):
@@ -112,10 +114,8 @@ def figures_table(metrics: Mapping[str, Any]) -> str:
     lines = ["| figure | value |", "|---|---|"]
     for key, (title, unit) in FIGURES.items():
         value = metrics.get(key)
-        if value is None:
-            text = f"- ({metrics.get(key + '_reason', 'not computed')})"
-        else:
-            text = f"{value:.3f} {unit}".strip()
+        reason = metrics.get(f"{key}_reason", "not computed")
+        text = f"- ({reason})" if value is None else f"{value:.3f} {unit}".strip()
         lines.append(f"| {title} (`{key}`) | {text} |")
     return "\n".join(lines)
 
@@ -136,7 +136,7 @@ trained on (means of per-image values):
 
 {figures_table(metrics)}
 
-With the teacher's face in place of the student's, PSNR is {summary["psnr_teacher_face"]:.3f} dB: the body rotator alone.
+With the teacher's face in place of the student's, PSNR is {summary["psnr_teacher_face"]:.3f} dB (the rotator alone).
 Showing the face-morphed image without moving it gives {summary["psnr_unmoved"]:.3f} dB.
 
 | step | minutes | what |

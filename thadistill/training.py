@@ -20,8 +20,10 @@ from torch import Tensor
 from thadistill.callbacks import Budget, BudgetBar, ImageGrids
 from thadistill.data.cache import Targets
 from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
+from thadistill.errors import UserError
 from thadistill.images import STUDENT_FACE_REGION
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
+from thadistill.memory import keep_freed_memory
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
 
 SAVE_EVERY = timedelta(seconds=30)  # what an interruption can cost
@@ -41,27 +43,21 @@ def train_face_morpher(
     mask: Float[Tensor, "1 512 512"],
     minutes: float | None,
     folder: Path,
-) -> FaceMorpher:
+) -> tuple[FaceMorpher, L.Trainer]:
     """Trains ``config.student.face_morpher`` by ``config.recipe.face_morpher``; checkpoints go to ``folder``."""
     recipe = config.recipe.face_morpher
-    network: FaceMorpher = hydra.utils.instantiate(config.student.face_morpher)
+    module: FaceMorpherModule = hydra.utils.instantiate(config.modules.face_morpher)
     if config.init is not None:
-        start(network, CharacterModel.load(config.init).face_morpher)
+        start(module.network, CharacterModel.load(config.init).face_morpher, config.init)
     crop = STUDENT_FACE_REGION.crop(mask)
-    module = FaceMorpherModule(
-        network,
-        hydra.utils.instantiate(recipe.optimizer),
-        hydra.utils.instantiate(recipe.learning_rate),
-        recipe.mask_weight,
-    )
     stream = hydra.utils.instantiate(recipe.stream)
 
     def train(**place: Any) -> Any:
         return stream(targets, crop, mask_weight=recipe.mask_weight, **place)
 
     data = DistillDataModule(train, WholeFaces(held_out, crop, config.validation.poses * 4), config.seed)
-    fit(module, data, config, recipe, minutes, folder, "face morpher")
-    return module.network
+    trainer = fit(module, data, config, recipe, minutes, folder, "face morpher")
+    return module.network, trainer
 
 
 def train_body_rotator(
@@ -71,36 +67,31 @@ def train_body_rotator(
     held_out: Targets,
     minutes: float | None,
     folder: Path,
-) -> BodyRotator:
+) -> tuple[BodyRotator, L.Trainer]:
     """Trains ``config.student.body_rotator`` by ``config.recipe.body_rotator``; see :func:`train_face_morpher`."""
     recipe = config.recipe.body_rotator
-    network: BodyRotator = hydra.utils.instantiate(config.student.body_rotator)
+    module: BodyRotatorModule = hydra.utils.instantiate(config.modules.body_rotator, image=image)
     if config.init is not None:
-        start(network, CharacterModel.load(config.init).body_rotator)
-    module = BodyRotatorModule(
-        network,
-        hydra.utils.instantiate(recipe.optimizer),
-        hydra.utils.instantiate(recipe.learning_rate),
-        hydra.utils.instantiate(recipe.weights),
-        image,
-        **recipe.get("module", {}),
-    )
+        start(module.network, CharacterModel.load(config.init).body_rotator, config.init)
     stream = hydra.utils.instantiate(recipe.stream)
 
     def train(**place: Any) -> Any:
         return stream(targets, **place)
 
     data = DistillDataModule(train, WholeBodies(held_out, config.validation.poses), config.seed)
-    fit(module, data, config, recipe, minutes, folder, "body rotator")
-    return module.network
+    trainer = fit(module, data, config, recipe, minutes, folder, "body rotator")
+    return module.network, trainer
 
 
-def start(network: torch.nn.Module, other: torch.nn.Module) -> None:
+def start(network: torch.nn.Module, other: torch.nn.Module, source: str) -> None:
     """Copies another student's weights.
 
-    Raises: ValueError when the shapes differ.
+    Raises: UserError when its sizes are others.
     """
-    network.load_state_dict(other.state_dict())
+    try:
+        network.load_state_dict(other.state_dict())
+    except RuntimeError:
+        raise UserError(f"init={source} has other sizes than the student; expected the same: see student=") from None
 
 
 def fit(
@@ -115,6 +106,8 @@ def fit(
 ) -> L.Trainer:
     """Runs the trainer under the recipe's budget; an earlier ``last.ckpt`` in ``folder`` is continued."""
     quiet_lightning()
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     budget = Budget(minutes, recipe.examples, recipe.progress_by)
     saving = ModelCheckpoint(
         folder, save_last=True, save_top_k=0, train_time_interval=SAVE_EVERY, enable_version_counter=False

@@ -47,7 +47,9 @@ class Budget(L.Callback):
         self._started = time.monotonic()
         self._follow(trainer, pl_module)
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         pl_module.progress = min(1.0, self.spent()[self.progress_by])  # type: ignore[assignment]
 
     def on_train_batch_end(

@@ -106,7 +106,9 @@ def read_folders(arguments: list[str]) -> list[str]:
                 continue
             if not Path(value).is_dir():
                 names = sorted(path.stem for path in (conf_dir() / "character").glob("*.yaml") if path.stem != "folder")
-                fail(f"character={value} is unknown; expected a folder with character.png, or one of {', '.join(names)}")
+                fail(
+                    f"character={value} is unknown; expected a folder with character.png, or one of {', '.join(names)}"
+                )
             read += ["character=folder", f"character.folder='{Path(value).resolve()}'"]
         else:
             read.append(argument)

@@ -9,8 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 from thadistill.callbacks.progress import progress_bar
-from thadistill.data.build import PoseSequence, build_targets, open_cache
-from thadistill.data.face_mask import face_mask_from_targets
+from thadistill.data.face_mask import computed_face_mask
 from thadistill.data.poses import pose_set
 from thadistill.errors import UserError
 from thadistill.evaluation import evaluate, face_mask_beside, live_targets, quality_grid
@@ -29,12 +28,7 @@ def run(config: DictConfig, out: Path) -> float:
     teacher = hydra.utils.instantiate(config.teacher, device=device)
     image = model.image.cpu()
     path = config.face_mask or face_mask_beside(config.model)
-    if path is not None:
-        mask = load_face_mask(path)
-    else:
-        cache = open_cache("face", teacher, image, sequence := PoseSequence(seed=config.seed))
-        build_targets(cache, teacher, image, sequence, 64)
-        mask = face_mask_from_targets(cache.open(64), image)
+    mask = computed_face_mask(teacher, image, config.seed) if path is None else load_face_mask(path)
     with progress_bar() as bar:
         task = bar.add_task("evaluation", total=len(poses), note="")
         targets = live_targets(teacher, image, poses, device)

@@ -116,7 +116,9 @@ class TargetCache:
         beside.mkdir(exist_ok=True)
         try:
             for name, value in fields.items():
-                np.save(beside / f"{name}.npy", value.cpu().numpy().astype(np.float32 if name == "pose" else np.float16))
+                np.save(
+                    beside / f"{name}.npy", value.cpu().numpy().astype(np.float32 if name == "pose" else np.float16)
+                )
             if not self.has_shard(index):
                 beside.rename(self.shard_folder(index))
         except OSError as error:
@@ -135,7 +137,9 @@ class TargetCache:
         available = len(self)
         count = available if count is None else count
         if count > available or count == 0:
-            raise UserError(f"{self.folder} holds {available} poses; expected {count}: run the same command to build them")
+            raise UserError(
+                f"{self.folder} holds {available} poses; expected {count}: run the same command to build them"
+            )
         return Targets(self, count, device)
 
 
@@ -151,7 +155,9 @@ class Targets:
                 try:
                     array = np.load(path, mmap_mode="c")
                 except (OSError, ValueError) as error:
-                    raise UserError(f"{path} is damaged ({error}); delete {path.parent} and run the same command") from None
+                    raise UserError(
+                        f"{path} is damaged ({error}); delete {path.parent} and run the same command"
+                    ) from None
                 tensor = torch.from_numpy(array)
                 shards.append(tensor if device is None else tensor.to(device))
         self.pose: Float[Tensor, "n 45"] = torch.cat(self._shards["pose"])[:count]

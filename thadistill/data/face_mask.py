@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from thadistill.data.build import PoseSequence, build_targets, open_cache
 from thadistill.data.cache import Targets
 from thadistill.images import STUDENT_FACE_REGION
+from thadistill.teacher import Teacher
 
 # Share of the [-1, 1] range by which a pixel has to move. Eyelids and brows move by 0.2 and more; the teacher's own
 # trembling over the rest of the face stays below 0.05.
@@ -29,3 +31,15 @@ def face_mask_from_targets(
     opened = -F.max_pool2d(-moved, 3, stride=1, padding=1)  # drops specks of a pixel or two
     grown = F.max_pool2d(opened, 2 * MARGIN + 3, stride=1, padding=MARGIN + 1)[0]
     return STUDENT_FACE_REGION.paste(torch.zeros(1, *image.shape[-2:]), grown)
+
+
+def computed_face_mask(
+    teacher: Teacher, image: Float[Tensor, "4 512 512"], seed: int = 0, count: int = 64
+) -> Float[Tensor, "1 512 512"]:
+    """:func:`face_mask_from_targets` of ``count`` random poses, through the user's target cache.
+
+    Raises: UserError when the disk is full.
+    """
+    cache = open_cache("face", teacher, image, poses := PoseSequence(seed=seed))
+    build_targets(cache, teacher, image, poses, count)
+    return face_mask_from_targets(cache.open(count), image)

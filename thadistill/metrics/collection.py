@@ -13,10 +13,10 @@ from torchmetrics import Metric
 
 from thadistill.errors import UserError
 from thadistill.images import STUDENT_FACE_REGION
-from thadistill.metrics.flow import grid_change_epe_px
+from thadistill.metrics.flow import grid_change_epe_px, visible_pixels
 from thadistill.metrics.image import eye_mouth_psnr, face_psnr, psnr, psnr_display, ssim
 from thadistill.metrics.perceptual import PerceptualDistance, Unavailable, load_lpips, load_stlpips
-from thadistill.outputs import StudentOutput, TeacherOutput
+from thadistill.outputs import StudentOutput, TargetOutput, TeacherOutput
 
 PERCEPTUAL: Mapping[str, Callable[[], PerceptualDistance | Unavailable]] = {
     "stlpips": load_stlpips,
@@ -72,7 +72,9 @@ class QualityMetrics(Metric):
         self.add_state("index", [], dist_reduce_fx="cat")
         self.add_state("values", [], dist_reduce_fx="cat")
 
-    def update(self, student: StudentOutput, teacher: TeacherOutput, index: Int[Tensor, " n"] | None = None) -> None:
+    def update(
+        self, student: StudentOutput, teacher: TeacherOutput | TargetOutput, index: Int[Tensor, " n"] | None = None
+    ) -> None:
         """Takes the outputs of both for the same n poses.
 
         ``index`` numbers the poses: a number seen before is not counted again (samplers over several processes repeat
@@ -86,7 +88,7 @@ class QualityMetrics(Metric):
                 "psnr_display": psnr_display(*images),
                 "ssim": ssim(*images),
                 "face_psnr": face_psnr(*face),
-                "flow_epe_px": grid_change_epe_px(student.grid_change, teacher.grid_change),
+                "flow_epe_px": grid_change_epe_px(student.grid_change, teacher.grid_change, visible_pixels(teacher.posed)),
             }
             if self.face_mask is not None:
                 columns["eye_mouth_psnr"] = eye_mouth_psnr(*face, self.face_mask.to(student.face.device))
@@ -100,7 +102,7 @@ class QualityMetrics(Metric):
         """``n`` (poses counted) and the mean of each of ``QUALITY_KEYS``, None where it could not be computed.
 
         Each None has its reason beside it: ``lpips`` None, ``lpips_reason`` a line. ``per_pose`` (if asked for) is a
-        list of rows, ``index`` and each metric. PSNRs in dB, flow in pixels over the whole image, distances unitless.
+        list of rows, ``index`` and each metric. PSNRs in dB, flow in pixels over the teacher's visible ones, distances unitless.
 
         Raises: UserError before any pose.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -82,7 +82,7 @@ class BodyRotator(nn.Module):
         for size, layers in zip(self.sizes, self.siren_layers, strict=True):
             given = [position_grid(size, size, pose.device).expand(len(pose), -1, -1, -1), planes(pose, size, size)]
             x = torch.cat([*([] if x is None else [resize(x, size, size)]), *given], dim=1)
-            for layer in layers:
+            for layer in cast(nn.ModuleList, layers):
                 x = layer(x)
         return Motion.split(self.last_linear(x))
 
@@ -105,35 +105,46 @@ class BodyRotator(nn.Module):
             scale = 2 ** (levels - 1 - level)
             margin = 1 if scale > 1 else 0
             side = size // scale + 2 * margin
-            first, *rest = layers
-            assert isinstance(first, SineLayer)
-            matrix = first.matrix * first.omega
-            features = matrix.shape[1] - 2 - POSE_SIZE
-            constant = F.linear(pose, matrix[:, features + 2 :], first.bias * first.omega)
-            plane = torch.cat([matrix[:, features : features + 2].T.expand(len(pose), -1, -1), constant[:, None]], dim=1)
             coordinates = _coordinates(corner // scale - margin, side, image_size)
-            if below is None:
-                phase = torch.bmm(coordinates, plane)
-            else:
-                raised = _upsample(F.linear(below, matrix[:, :features]), side)
-                phase = torch.baddbmm(raised.flatten(1, 2), coordinates, plane)
-            x = torch.sin(phase).unflatten(1, (side, side))
-            for layer in rest:
-                assert isinstance(layer, SineLayer)
-                x = sine_linear(x, layer.matrix, layer.bias, layer.omega)
-            below = x
+            below = _run_level(cast(Sequence[SineLayer], layers), pose, coordinates, side, below)
+        assert below is not None
+        x = below
         channels = F.linear(x, self.last_linear.weight[:, :, 0, 0], self.last_linear.bias)
         return Motion.split(channels.permute(0, 3, 1, 2))
 
     @staticmethod
-    def apply(motion: Motion, image: Float[Tensor, "n 4 h w"]) -> Posed:
+    def render(motion: Motion, image: Float[Tensor, "n 4 h w"]) -> Posed:
         """Warps the character image (face pasted) and paints: (1 - alpha) * warped + alpha * colour change."""
         warped = warp(image, motion.grid_change)
         return Posed(warped, blend(motion.alpha, motion.color_change, warped))
 
 
+def _run_level(
+    layers: Sequence[SineLayer],
+    pose: Float[Tensor, "n 45"],
+    coordinates: Float[Tensor, "n p 3"],
+    side: int,
+    below: Float[Tensor, "n s s c"] | None,
+) -> Float[Tensor, "n t t d"]:
+    """One level on squares of ``side`` pixels: pose and position as planes, features of the level below raised."""
+    first, *rest = layers
+    matrix = first.matrix * first.omega
+    features = matrix.shape[1] - 2 - POSE_SIZE
+    constant = F.linear(pose, matrix[:, features + 2 :], first.bias * first.omega)
+    plane = torch.cat([matrix[:, features : features + 2].T.expand(len(pose), -1, -1), constant[:, None]], dim=1)
+    if below is None:
+        phase = torch.bmm(coordinates, plane)
+    else:
+        raised = _upsample(F.linear(below, matrix[:, :features]), side)
+        phase = torch.baddbmm(raised.flatten(1, 2), coordinates, plane)
+    x = torch.sin(phase).unflatten(1, (side, side))
+    for layer in rest:
+        x = sine_linear(x, layer.matrix, layer.bias, layer.omega)
+    return x
+
+
 def _coordinates(corner: Int[Tensor, "n 2"], side: int, image_size: int) -> Float[Tensor, "n p 3"]:
-    """x, y and 1 at every pixel of each square, clamped to the image: what a plane over the square is a product with."""
+    """x, y and 1 at every pixel of each square, clamped to the image: a plane over the square is a product with it."""
     index = corner[:, :, None] + torch.arange(side, device=corner.device)
     y, x = axis_positions(image_size, corner.device)[index.clamp(0, image_size - 1)].unbind(1)
     x, y = torch.broadcast_tensors(x[:, None, :], y[:, :, None])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 from jaxtyping import Float
@@ -45,7 +45,7 @@ class CharacterModel(nn.Module):
         """Poses the character (THA4 section 4): face painted and pasted, then warped and painted over."""
         face = self.face_morpher(pose[:, :FACIAL_SIZE])
         motion = self.body_rotator(pose)
-        posed = self.body_rotator.apply(motion, STUDENT_FACE_REGION.paste(self.image, face))
+        posed = self.body_rotator.render(motion, STUDENT_FACE_REGION.paste(self.image, face))
         return StudentOutput(posed.blended, posed.warped, motion.grid_change, motion.color_change, motion.alpha, face)
 
     @property
@@ -83,16 +83,16 @@ class CharacterModel(nn.Module):
         _write(folder / "character.png", lambda path: picture.save(path, format="PNG"))
         for name, network in (("face_morpher.pt", self.face_morpher), ("body_morpher.pt", self.body_rotator)):
             tensors = {key: value.detach().float().cpu().contiguous() for key, value in network.state_dict().items()}
-            _write(folder / name, lambda path, tensors=tensors: torch.save(tensors, path))  # type: ignore[misc]
+            _write(folder / name, partial(torch.save, tensors))
         manifest = dict(zip(_KEYS, ("character.png", "face_morpher.pt", "body_morpher.pt"), strict=True))
         _write(folder / _MANIFEST, lambda path: path.write_text(yaml.safe_dump(manifest, sort_keys=False)))
         return folder
 
 
-def _write(path: Path, write: object) -> None:
+def _write(path: Path, write: Callable[[Path], object]) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        write(beside)  # type: ignore[operator]
+        write(beside)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
@@ -162,8 +162,3 @@ def _build_body_rotator(tensors: Mapping[str, Tensor], path: Path) -> BodyRotato
     network = BodyRotator(sizes=sizes, widths=widths, depth=depth)
     _fill(network, tensors, path)
     return network
-
-
-def character_rgba8(model: CharacterModel) -> np.ndarray:
-    """The model's character image as straight 8-bit RGBA [512, 512, 4]."""
-    return to_rgba8(model.image)
