@@ -106,7 +106,7 @@ class BodyRotator(nn.Module):
             margin = 1 if scale > 1 else 0
             side = size // scale + 2 * margin
             coordinates = _coordinates(corner // scale - margin, side, image_size)
-            below = _run_level(cast(Sequence[SineLayer], layers), pose, coordinates, side, below)
+            below = _run_level([*cast(nn.ModuleList, layers)], pose, coordinates, side, below)
         assert below is not None
         x = below
         channels = F.linear(x, self.last_linear.weight[:, :, 0, 0], self.last_linear.bias)
@@ -120,7 +120,7 @@ class BodyRotator(nn.Module):
 
 
 def _run_level(
-    layers: Sequence[SineLayer],
+    layers: list[SineLayer],
     pose: Float[Tensor, "n 45"],
     coordinates: Float[Tensor, "n p 3"],
     side: int,
