@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from runtime_frames import random_model
 
+from thadistill.data.poses import sample_poses
+from thadistill.outputs import StudentOutput
 from thadistill.student import CharacterModel
 
 
@@ -29,3 +32,11 @@ def model() -> CharacterModel:
 def official(reference: Path) -> CharacterModel:
     """The student its authors trained."""
     return CharacterModel.load(reference / "students" / "lambda_00")
+
+
+@pytest.fixture(scope="session")
+def official_frame(official: CharacterModel) -> tuple[torch.Tensor, StudentOutput]:
+    """A pose, and the official student's frame of it by the published network's own arithmetic."""
+    pose = sample_poses(1, seed=4)
+    with torch.no_grad():
+        return pose, official(pose)

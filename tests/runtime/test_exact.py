@@ -40,12 +40,10 @@ def test_random_students(runtime: str, widths: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("runtime", EXACT)
-def test_official(official: CharacterModel, runtime: str) -> None:
-    poses = sample_poses(1, seed=4)
+def test_official(official: CharacterModel, official_frame: tuple[torch.Tensor, StudentOutput], runtime: str) -> None:
+    pose, eager = official_frame
     options = {"visible": False} if runtime == "native" else {}
-    with torch.no_grad():
-        eager = official(poses)
-    close(compile_model(official, runtime, **options)(poses), eager)
+    close(compile_model(official, runtime, **options)(pose), eager)
 
 
 @pytest.mark.slow

@@ -67,6 +67,7 @@ def test_measured_region_holds_everything_painted(model: CharacterModel) -> None
     assert region.mean() < 0.05
 
 
+@pytest.mark.slow
 def test_official_region(official: CharacterModel) -> None:
     fast = compile_model(official, "native")
     assert 0.35 < fast.visible.mean() < 0.6  # 34 % of the pixels are ever visible; tiles and border add to it

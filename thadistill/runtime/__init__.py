@@ -9,7 +9,7 @@
 | ``native`` | C++ kernels for this processor, visible tiles only | yes | a C++ compiler (seconds, once) |
 | ``int16``, ``int8`` | native with integer products | no | the same, and AVX-512 VNNI |
 | ``exact`` | ``native``, else ``folded`` | yes | - |
-| ``reduced`` | ``int8``, else as ``exact`` | no | - |
+| ``reduced`` | ``int16``, else as ``exact`` | no | - |
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def resolve(runtime: str, device: str = "cpu") -> str:
         load_native()
     except NativeUnavailable:
         return "folded"
-    return "int8" if runtime == "reduced" and NativeEngine.has_integer_products() else "native"
+    # Not int8: sines, not products, then fill the frame, and its plan takes many trial frames to find.
+    return "int16" if runtime == "reduced" and NativeEngine.has_integer_products() else "native"
 
 
 def compile_model(model: CharacterModel, runtime: str = "exact", **options: object) -> Runtime:

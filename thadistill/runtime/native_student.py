@@ -20,10 +20,11 @@ from thadistill.student import CharacterModel
 from thadistill.student.face_morpher import FACE_SIZE
 
 _TRANSPARENT = {"posed": -1.0, "warped": -1.0, "grid_change": 0.0, "color_change": -1.0, "alpha": 0.0}
-# How far from transparent a skipped pixel may be in the sampled poses: for float32 what is asked of exactness, for
-# reduced precision a quarter of an 8-bit level. In the corners of the pose space students leave faint dust all over
-# the background; there, and in poses the caller gives, only what a frame of 8 bits would show counts: half a level.
-_TOLERANCE = {"float32": 2e-4, "int16": 2e-3, "int8": 2e-3}
+_PRECISIONS = {"float32": "native", "int16": "int16", "int8": "int8"}  # -> the runtime's name
+# How far from transparent a skipped pixel may be in the sampled poses: what is asked of exactness. In the corners of
+# the pose space students leave faint dust all over the background; there, and in poses the caller gives, only what a
+# frame of 8 bits would show counts: half a level.
+_TOLERANCE = 2e-4
 _SHOWN = 1 / 255
 _WHOLE = np.ones((IMAGE_SIZE, IMAGE_SIZE), bool)
 
@@ -74,11 +75,11 @@ class Native(Runtime):
             raise UserError(
                 f"the native runtime got a model on {self.device}; expected cpu: model.cpu() or another runtime"
             )
-        if precision not in _TOLERANCE:
-            raise UserError(f"precision {precision}; expected one of {', '.join(_TOLERANCE)}")
+        if precision not in _PRECISIONS:
+            raise UserError(f"precision {precision}; expected one of {', '.join(_PRECISIONS)}")
         if precision != "float32" and not NativeEngine.has_integer_products():
             raise UserError(f"{precision} products need AVX-512 VNNI, which this processor lacks: use runtime=exact")
-        self.name = {"float32": "native"}.get(precision, precision)
+        self.name = _PRECISIONS[precision]
         self.precision = precision
         threads = threads or torch.get_num_threads()
         self.visible = self._find_visible(model, visible, poses, threads)
@@ -94,8 +95,7 @@ class Native(Runtime):
             return visible
         if not visible:
             return _WHOLE
-        tolerance = _TOLERANCE[self.precision]
-        looks = [(sampled_poses(), tolerance), (corner_poses(), _SHOWN)]
+        looks = [(sampled_poses(), _TOLERANCE), (corner_poses(), _SHOWN)]
         if poses is not None:
             looks.append((poses.float().cpu(), _SHOWN))
 

@@ -244,9 +244,9 @@ struct Doubling {
 };
 
 inline vf columns(int x, int size) {
-    vf v;
-    for (int i = 0; i < VL; i++) v[i] = (float)(2 * (x + i) + 1) / size - 1.0f;
-    return v;
+    vi index;
+    for (int i = 0; i < VL; i++) index[i] = 2 * i + 1;
+    return to_float(index + 2 * x) / (float)size - 1.0f;
 }
 
 template <int FORMAT> void first_layer(const Stage &stage, const Stage *below, const int32_t *segment, int32_t *out) {
