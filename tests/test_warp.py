@@ -48,7 +48,11 @@ def test_patches_equal_the_whole_image_with_the_inset_pasted() -> None:
     boxes = [(slice(t, t + 16), slice(x, x + 16)) for t, x in corner.tolist()]
     cut = torch.stack([change[i, :, rows, columns] for i, (rows, columns) in enumerate(boxes)])
     patches = warp_patches(image, inset, (10, 5), cut, corner)
+    shared = warp_patches(image, inset[:1], (10, 5), cut, corner)  # one inset for all three
+    pasted[:, :, 10:30, 5:29] = inset[:1]
     for i, (rows, columns) in enumerate(boxes):
+        expected = warp(pasted, change)[i, :, rows, columns]
+        torch.testing.assert_close(shared[i], expected, atol=1e-4, rtol=0)
         # positions reach the sampler by another order of float32 operations
         torch.testing.assert_close(patches[i], whole[i, :, rows, columns], atol=1e-4, rtol=0)
 

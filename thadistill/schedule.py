@@ -6,16 +6,11 @@ Progress is examples seen over examples planned, or time spent over the budget: 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 from thadistill.losses import RotatorTerms
 
-
-class LearningRate(Protocol):
-    """The factor on the optimiser's own learning rate at a given progress."""
-
-    def __call__(self, progress: float) -> float: ...
+LearningRate = Callable[[float], float]  # progress -> factor on the optimiser's own learning rate
 
 
 class Steps:

@@ -80,7 +80,7 @@ def train_body_rotator(
 
     data = DistillDataModule(train, WholeBodies(held_out, config.validation.poses), config.seed)
     trainer = fit(module, data, config, recipe, minutes, folder, "body rotator")
-    return module.network, trainer
+    return module.student(), trainer
 
 
 def start(network: torch.nn.Module, other: torch.nn.Module, source: str) -> None:

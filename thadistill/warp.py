@@ -31,7 +31,7 @@ def warp(image: Float[Tensor, "n c h w"], grid_change: Float[Tensor, "n 2 h w"])
 
 def warp_patches(
     image: Float[Tensor, "c h w"],
-    inset: Float[Tensor, "n c ih iw"],
+    inset: Float[Tensor, "m c ih iw"],
     inset_corner: tuple[int, int],
     grid_change: Float[Tensor, "n 2 p p"],
     corner: Int[Tensor, "n 2"],
@@ -40,15 +40,17 @@ def warp_patches(
 
     Args:
         image: the shared image; what it holds under the inset does not matter.
-        inset: each sample's own rectangle, pasted at pixel ``inset_corner`` (top, left).
+        inset: each sample's own rectangle, pasted at pixel ``inset_corner`` (top, left). Of m insets each serves n/m
+            squares in a row.
         grid_change: each sample's offsets on its square.
         corner: each square's top and left pixel.
 
     Bilinear sampling is linear in the image, so the shared part (zero under the inset) and the inset (zero around it)
     are sampled apart and added: equal to warping the pasted image, but for rounding.
     """
-    _, height, width = image.shape
-    n, channels, inset_height, inset_width = inset.shape
+    channels, height, width = image.shape
+    n = len(grid_change)
+    m, _, inset_height, inset_width = inset.shape
     top, left = inset_corner
     size = grid_change.shape[-1]
     index = corner[:, :, None] + torch.arange(size, device=corner.device)
@@ -64,7 +66,9 @@ def warp_patches(
     column = (x.clamp(1 / width - 1, 1 - 1 / width) + 1) * (width / 2) - left
     row = (y.clamp(1 / height - 1, 1 - 1 / height) + 1) * (height / 2) - top
     local = torch.stack([column * (2 / inset_width) - 1, row * (2 / inset_height) - 1], dim=-1)
+    local = local.reshape(m, n // m * size, size, 2)
     own = F.grid_sample(inset, local, mode="bilinear", padding_mode="zeros", align_corners=False)
+    own = own.reshape(m, channels, n // m, size, size).transpose(1, 2).flatten(0, 1)
     return shared.reshape(channels, n, size, size).transpose(0, 1) + own
 
 

@@ -15,7 +15,7 @@ import torch.multiprocessing
 
 from thadistill.errors import UserError
 from thadistill.metrics.collection import QUALITY_KEYS, QualityMetrics
-from thadistill.metrics.flow import grid_change_epe_px
+from thadistill.metrics.flow import grid_change_epe_px, visible_pixels
 from thadistill.metrics.image import eye_mouth_psnr, face_psnr, psnr, psnr_display, ssim
 from thadistill.metrics.mean import PerImageMean
 from thadistill.metrics.perceptual import load_stlpips
@@ -42,7 +42,7 @@ def expected(pair, face_mask):
         "ssim": ssim(student.posed, teacher.posed),
         "face_psnr": face_psnr(student.face, teacher.face_morphed),
         "eye_mouth_psnr": eye_mouth_psnr(student.face, teacher.face_morphed, face_mask),
-        "flow_epe_px": grid_change_epe_px(student.grid_change, teacher.grid_change),
+        "flow_epe_px": grid_change_epe_px(student.grid_change, teacher.grid_change, visible_pixels(teacher.posed)),
     }
 
 

@@ -14,8 +14,9 @@ import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from omegaconf import DictConfig
+from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thadistill.errors import UserError
@@ -31,6 +32,7 @@ VERBS = {
     "evaluate": "a student against its teacher",
     "benchmark": "frame rate of a student or a teacher",
 }
+WITH_CHARACTER = ("cache", "train", "distill")
 _FLAGS_WITHOUT_CHECK = {"-m", "--multirun", "--help", "-h", "--hydra-help", "--info", "--version", "--cfg", "-c"}
 
 
@@ -50,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
     verb, *rest = arguments
     if verb not in VERBS:
         fail(f"'{verb}' is not a command; expected one of {', '.join(VERBS)}: see 'thadistill --help'")
-    overrides = read_folders(rest)
+    overrides = read_folders(verb, rest)
     if not _FLAGS_WITHOUT_CHECK & set(overrides):
         check(verb, overrides)
     task = importlib.import_module(f"thadistill.cli.{verb}").run
@@ -87,15 +89,26 @@ def guarded(task: Callable[[DictConfig, Path], Any]) -> Callable[[DictConfig], A
         out = Path(HydraConfig.get().runtime.output_dir)
         try:
             return task(config, out)
-        except UserError:
-            if out.is_dir() and not any(out.iterdir()):
-                out.rmdir()
-            raise
+        except (UserError, InstantiationException) as error:
+            mistake = error if isinstance(error, UserError) else error.__cause__  # Hydra wraps what constructors raise
+            if not isinstance(mistake, UserError):
+                raise
+            remove_empty(out)
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise mistake from None  # the sweep says which job failed
+            fail(str(mistake))
 
     return run
 
 
-def read_folders(arguments: list[str]) -> list[str]:
+def remove_empty(folder: Path) -> None:
+    """Removes a folder that has nothing in it, and what of its parents that leaves empty."""
+    while folder.is_dir() and folder != Path.cwd() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
+
+
+def read_folders(verb: str, arguments: list[str]) -> list[str]:
     """Rewrites ``character=FOLDER`` to the group's option ``folder``, and gives the puppet teacher its own character."""
     read: list[str] = []
     for argument in arguments:
@@ -112,7 +125,11 @@ def read_folders(arguments: list[str]) -> list[str]:
             read += ["character=folder", f"character.folder='{Path(value).resolve()}'"]
         else:
             read.append(argument)
-    if "teacher=puppet" in read and not any(argument.startswith("character=") for argument in read):
+    if (
+        verb in WITH_CHARACTER
+        and "teacher=puppet" in read
+        and not any(argument.startswith("character=") for argument in read)
+    ):
         read.append("character=puppet")
     return read
 
@@ -125,7 +142,10 @@ def check(verb: str, overrides: list[str]) -> None:
     """Composes the configuration once before Hydra does, so that a mistake in it is one line instead of a traceback."""
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-            compose(verb, overrides=[x for x in overrides if not x.startswith("-")], return_hydra_config=True)
+            config = compose(verb, overrides=[x for x in overrides if not x.startswith("-")])
+        missing = OmegaConf.missing_keys(config)
+        if missing:
+            fail(f"{sorted(missing)[0]}= is missing; expected a value: see 'thadistill {verb} --help'")
     except (HydraException, OmegaConfBaseException) as error:
         fail(_one_line(error, verb))
     finally:

@@ -33,7 +33,8 @@ def sample_poses(n: int, seed: int, rotations: Rotations = "uniform") -> Float[T
     Eyebrows, eyes and mouth each show one morph (probability 1/4, strength U[0, 1]) or two (3/4, x ~ U[0, 1] and
     U[0, 1 - x]); paired parameters are drawn separately for left and right, so that each side is also seen alone.
     Iris rotations are U[-1, 1]; small irises are 0 with probability 1/4, else U[0, 1]. The six rotation values are
-    uniform over their range, or, with ``rotations="sobol"``, a scrambled low-discrepancy sequence over it.
+    uniform over their range, or, with ``rotations="sobol"``, a scrambled low-discrepancy sequence over it. A longer
+    set begins with the poses of a shorter one.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     poses = np.zeros((n, POSE_SIZE), np.float32)
@@ -48,7 +49,7 @@ def sample_poses(n: int, seed: int, rotations: Rotations = "uniform") -> Float[T
         row[_IRIS_SMALL : _IRIS_SMALL + 2] = 0 if generator.random() < 0.25 else generator.random()
         for name in ("iris_rotation_x", "iris_rotation_y"):
             row[POSE_PARAMETERS.index(name)] = generator.uniform(-1, 1)
-    unit = _unit_rotations(n, seed, generator, rotations)
+    unit = _unit_rotations(n, seed, rotations)
     low = np.array(POSE_PARAMETERS.low[POSE_PARAMETERS.rotation], np.float32)
     poses[:, POSE_PARAMETERS.rotation] = low + unit * (1 - low)
     return torch.from_numpy(poses)
@@ -62,10 +63,10 @@ def _draw_morphs(generator: np.random.Generator, count: int) -> list[tuple[int, 
     return [(int(a), first), (int(b), generator.uniform(0, 1 - first))]
 
 
-def _unit_rotations(n: int, seed: int, generator: np.random.Generator, rotations: Rotations) -> np.ndarray:
+def _unit_rotations(n: int, seed: int, rotations: Rotations) -> np.ndarray:
     size = POSE_PARAMETERS.rotation.stop - POSE_PARAMETERS.rotation.start
-    if rotations == "uniform":
-        return generator.random((n, size), dtype=np.float32)
+    if rotations == "uniform":  # a stream of its own, so that more poses begin with the same ones
+        return np.random.Generator(np.random.PCG64([seed, 1])).random((n, size), dtype=np.float32)
     return torch.quasirandom.SobolEngine(size, scramble=True, seed=seed).draw(n).numpy()
 
 

@@ -28,13 +28,13 @@ class FaceBatch(NamedTuple):
 
 
 class BodyBatch(NamedTuple):
-    """A square of the image for each of n poses; a whole image is the square of side 512 at (0, 0)."""
+    """n squares of the image, n/m in a row for each of m poses; a whole image is the square of side 512 at (0, 0)."""
 
     pose: Float[Tensor, "n 45"]
     corner: Int[Tensor, "n 2"]  # top, left
     posed: Float[Tensor, "n 4 p p"]
     grid_change: Float[Tensor, "n 2 p p"]
-    face_region: Float[Tensor, "n 4 192 192"]
+    face_region: Float[Tensor, "m 4 192 192"]
 
 
 class FacePixels(IterableDataset[FaceBatch]):
@@ -91,7 +91,9 @@ class BodyPatches(IterableDataset[BodyBatch]):
 
     Args:
         targets: posed targets.
-        batch_size: squares a batch. size: side in pixels; 512 gives whole images, as the paper trains on.
+        batch_size: poses a batch. squares: squares of each pose.
+        size: side in pixels; 512 gives whole images, as the paper trains on. Small squares cost more a pixel, for the
+            borders of the coarse levels, but show many more poses and places a step.
         visible_share: the share of squares drawn where the character is ever seen, in proportion to how much of the square
             that is; the others fall anywhere, so that the background is learned as well.
         seed, start: as for :class:`FacePixels`.
@@ -103,12 +105,13 @@ class BodyPatches(IterableDataset[BodyBatch]):
         self,
         targets: Targets,
         batch_size: int = 8,
+        squares: int = 1,
         size: int = 64,
         visible_share: float = 0.9,
         seed: int = 0,
         start: int = 0,
     ) -> None:
-        self.targets, self.batch_size, self.size = targets, batch_size, size
+        self.targets, self.batch_size, self.squares, self.size = targets, batch_size, squares, size
         self.seed, self.start = seed, start
         self.places = (IMAGE_SIZE - size) // self.STRIDE + 1
         self.probability = self._place_probability(visible_share) if self.places > 1 else torch.ones(1)
@@ -122,21 +125,23 @@ class BodyPatches(IterableDataset[BodyBatch]):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.start)
         while True:
             index = torch.randint(len(self.targets), (self.batch_size,), generator=generator)
-            place = torch.multinomial(self.probability, self.batch_size, replacement=True, generator=generator)
+            count = self.batch_size * self.squares
+            place = torch.multinomial(self.probability, count, replacement=True, generator=generator)
             corner = torch.stack([place // self.places, place % self.places], dim=1) * self.STRIDE
             yield body_batch(self.targets, index, corner, self.size)
 
 
-def body_batch(targets: Targets, index: Int[Tensor, " n"], corner: Int[Tensor, "n 2"], size: int) -> BodyBatch:
-    """Cuts the squares at ``corner`` out of the targets of the poses ``index``."""
+def body_batch(targets: Targets, index: Int[Tensor, " m"], corner: Int[Tensor, "n 2"], size: int) -> BodyBatch:
+    """Cuts the squares at ``corner`` out of the targets of the poses ``index``, n/m in a row for each."""
+    each = index.repeat_interleave(len(corner) // len(index))
     regions = [(slice(top, top + size), slice(left, left + size)) for top, left in corner.tolist()]
-    picks = list(zip(index.tolist(), regions, strict=True))
+    picks = list(zip(each.tolist(), regions, strict=True))
     return BodyBatch(
-        targets.pose[index],
+        targets.pose[each],
         corner,
         torch.stack([targets.get("posed", i, region) for i, region in picks]),
         torch.stack([targets.get("grid_change", i, region) for i, region in picks]),
-        torch.stack([targets.get("face_region", i) for i, _ in picks]),
+        torch.stack([targets.get("face_region", i) for i in index.tolist()]),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from thadistill.schedule import LearningRate
+from thadistill.student.siren import SineLayer
 
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 
 
 class StudentModule(L.LightningModule):
@@ -19,7 +20,7 @@ class StudentModule(L.LightningModule):
 
     Args:
         network: what is trained.
-        optimizer: makes the optimiser from the network's parameters; its rate is the largest used.
+        optimizer: makes the optimiser from parameter groups; its rate is the largest used.
         learning_rate: factor on that rate at each progress.
 
     ``progress`` runs from 0 to 1 and is set from outside (callbacks.budget): the module does not know whether examples
@@ -33,12 +34,19 @@ class StudentModule(L.LightningModule):
         self.learning_rate = learning_rate
         self.progress = 0.0
 
-    def trainable_parameters(self) -> Iterable[nn.Parameter]:
-        """What the optimiser gets."""
-        return (parameter for parameter in self.network.parameters() if parameter.requires_grad)
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Matrices of features to features, marked ``matrices`` for optimisers that treat them as such, and the rest.
+
+        First layers, which see coordinates and pose, and the last belong to the rest.
+        """
+        layers = [layer for layer in self.network.modules() if isinstance(layer, SineLayer)]
+        inner = [layer.linear.weight for layer in layers if not layer.first]
+        ids = {id(parameter) for parameter in inner}
+        rest = [parameter for parameter in self.network.parameters() if id(parameter) not in ids]
+        return [{"params": inner, "matrices": True}, {"params": rest, "matrices": False}]
 
     def configure_optimizers(self) -> Optimizer:
-        optimizer = self.optimizer(self.trainable_parameters())
+        optimizer = self.optimizer(self.parameter_groups())
         for group in optimizer.param_groups:
             group.setdefault("full_lr", group["lr"])
         return optimizer

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from thadistill.data.sampling import BodyBatch
 from thadistill.images import FACE_REGION
@@ -14,9 +16,53 @@ from thadistill.lit.base import OptimizerFactory, StudentModule
 from thadistill.losses import RotatorTerms, rotator_terms
 from thadistill.metrics.flow import grid_change_epe_px
 from thadistill.metrics.image import psnr
+from thadistill.pose import FACIAL_SIZE, POSE_SIZE
 from thadistill.schedule import LearningRate
 from thadistill.student.body_rotator import BodyRotator, Motion, Posed
+from thadistill.student.siren import SineLayer
 from thadistill.warp import blend, warp_patches
+
+FACIAL_COLUMNS = slice(-POSE_SIZE, FACIAL_SIZE - POSE_SIZE)  # of a level's first matrix: the pose comes last
+
+
+class RowScale(nn.Module):
+    """Parametrisation: each row of a tensor is a free row times a constant."""
+
+    def __init__(self, scale: Float[Tensor, " rows"]) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale, persistent=False)
+        self.scale: Tensor
+
+    def forward(self, free: Float[Tensor, "rows *s"]) -> Float[Tensor, "rows *s"]:
+        return free * self.scale.view(-1, *[1] * (free.ndim - 1))
+
+    def right_inverse(self, value: Float[Tensor, "rows *s"]) -> Float[Tensor, "rows *s"]:
+        """The free rows that give ``value``."""
+        return value / self.scale.view(-1, *[1] * (value.ndim - 1))
+
+
+def start_quietly(network: BodyRotator) -> None:
+    """Shrinks the last layer: offsets of a fraction of a pixel, faint alphas and colours."""
+    with torch.no_grad():
+        factors = torch.tensor([0.01, 0.01, 0.1, 0.2, 0.2, 0.2, 0.2])
+        network.last_linear.weight.mul_(factors[:, None, None, None])
+        assert network.last_linear.bias is not None
+        network.last_linear.bias.mul_(0.1)
+
+
+def ignore_facial_inputs(network: BodyRotator) -> None:
+    """Sets the weights on the facial pose to zero, and keeps them there by their gradients."""
+
+    def silence(gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        gradient[:, FACIAL_COLUMNS] = 0
+        return gradient
+
+    for layers in network.siren_layers:
+        weight = cast(SineLayer, cast(nn.ModuleList, layers)[0]).linear.weight
+        with torch.no_grad():
+            weight[:, FACIAL_COLUMNS] = 0
+        weight.register_hook(silence)
 
 
 class BodyRotatorModule(StudentModule):
@@ -26,6 +72,11 @@ class BodyRotatorModule(StudentModule):
         network, optimizer, learning_rate: see StudentModule.
         weights: the four weights at each progress.
         image: the character image, network space. It is warped with the TEACHER's face pasted in, as in the paper.
+        grid_rate: the last layer's rows for the grid change are learned as this times a free matrix: its outputs are a
+            hundredth of the colours', and steps that suit those shake it by pixels. 1 is the paper's.
+        facial_inputs: whether the pose's 39 facial values reach the rotator; bodies hardly depend on them, and with few
+            poses they are mostly what it would overfit to. The published shape is kept, with zeros. True in the paper.
+        quiet_start: makes the first outputs small: no motion, faint paint. False in the paper.
     """
 
     network: BodyRotator
@@ -37,11 +88,29 @@ class BodyRotatorModule(StudentModule):
         learning_rate: LearningRate,
         weights: Callable[[float], RotatorTerms],
         image: Float[Tensor, "4 512 512"],
+        grid_rate: float = 1.0,
+        facial_inputs: bool = True,
+        quiet_start: bool = False,
     ) -> None:
         super().__init__(network, optimizer, learning_rate)
         self.weights = weights
+        if quiet_start:
+            start_quietly(network)
+        if not facial_inputs:
+            ignore_facial_inputs(network)
+        if grid_rate != 1:
+            scale = RowScale(torch.tensor([grid_rate, grid_rate, 1, 1, 1, 1, 1]))
+            for name in ("weight", "bias"):
+                parametrize.register_parametrization(network.last_linear, name, scale)
         self.register_buffer("image", image, persistent=False)
         self.image: Tensor
+
+    def student(self) -> BodyRotator:
+        """The network as it is used and saved: without what only training needs."""
+        if parametrize.is_parametrized(self.network.last_linear):
+            for name in ("weight", "bias"):
+                parametrize.remove_parametrizations(self.network.last_linear, name)
+        return self.network
 
     def pose(self, batch: BodyBatch) -> tuple[Motion, Posed]:
         """The student's motion and images on the batch's squares."""

@@ -22,7 +22,7 @@ class SineLayer(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, omega: float = 30.0, first: bool = False) -> None:
         super().__init__()
-        self.omega = omega
+        self.omega, self.first = omega, first
         self.linear = nn.Conv2d(in_channels, out_channels, 1)
         bound = 1 / in_channels if first else math.sqrt(6 / in_channels) / omega
         nn.init.uniform_(self.linear.weight, -bound, bound)

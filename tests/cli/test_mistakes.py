@@ -1,0 +1,115 @@
+"""What users get wrong: one line on stderr, exit status 2, nothing left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from thadistill.cli.app import VERBS, fail, main, read_folders
+
+from .conftest import Command
+
+
+def test_alone_it_says_what_it_can_do(thadistill: Command) -> None:
+    done = thadistill()
+    assert done.returncode == 0
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+def told(capsys: pytest.CaptureFixture[str], caught: pytest.ExceptionInfo[SystemExit]) -> str:
+    captured = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert captured.count("\n") == 1
+    assert captured.startswith("thadistill: ")
+    return captured
+
+
+MISTAKES = [
+    (["dance"], "'dance' is not a command; expected one of assets"),
+    (["distill", "character=nobody"], "character=nobody is unknown; expected a folder"),
+    (["distill", "colour=red"], "colour"),
+    (["distill", "recipe=slow"], "recipe"),
+    (["distill", "budget_minutes"], "budget_minutes"),
+    (["distill", "teacher=tha9"], "tha9"),
+    (["distill", "teacher=puppet", "budget_minutes=-1"], "expected minutes above 0"),
+    (["distill", "teacher=puppet", "evaluation.seed=0", "seed=0", "recipe=paper"], "gives the training poses"),
+    (["train", "module=hair", "teacher=puppet"], "module=hair; expected one of"),
+    (["train", "teacher=puppet"], "module= is missing"),
+    (["evaluate", "model=absent", "teacher=puppet"], "absent has no character_model.yaml"),
+    (["evaluate"], "model= is missing"),
+    (["benchmark", "model=absent"], "absent has no character_model.yaml"),
+    (["benchmark"], "expected either model=DIR or teacher=NAME"),
+    (["cache", "kind=both", "teacher=puppet"], "expected kind posed or face"),
+    (["prepare", "image=absent.png"], "absent.png does not exist"),
+    (["assets", "pull=tha7"], "tha7"),
+    (["distill", "teacher=tha4"], "expected weights=PATH"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
+def test_mistakes(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("THADISTILL_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert message in told(capsys, caught)
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and "cache" not in path.parts]
+    assert left == []
+
+
+def test_pictures_that_are_no_characters(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("THADISTILL_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "mine"
+    folder.mkdir()
+
+    def refused() -> str:
+        with pytest.raises(SystemExit) as caught:
+            main(["distill", f"character={folder}", "teacher=puppet", "out=run"])
+        assert not (tmp_path / "run").exists()
+        return told(capsys, caught)
+
+    assert "character.png does not exist" in refused()
+    Image.new("RGB", (512, 512)).save(folder / "character.png")
+    assert "expected 512x512 RGBA: run 'thadistill prepare" in refused()
+    (folder / "character.png").write_bytes(b"GIF89a")
+    assert "not a picture" in refused()
+    picture = Image.new("RGBA", (512, 512))
+    picture.paste("red", (200, 80, 300, 400))
+    picture.save(folder / "character.png")
+    Image.new("L", (64, 64), 255).save(folder / "face_mask.png")
+    assert "expected a face mask of 512x512" in refused()
+
+
+def test_without_a_network_the_weights_are_asked_for_in_one_line(thadistill: Command) -> None:
+    # an index that answers nothing stands for a missing network
+    done = thadistill(
+        "distill", PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="0", PIP_FIND_LINKS="", PIP_EXTRA_INDEX_URL="",
+        PIP_CONFIG_FILE="/dev/null",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_folders_stand_for_characters(tmp_path: Path) -> None:
+    assert read_folders("distill", [f"character={tmp_path}"]) == ["character=folder", f"character.folder='{tmp_path}'"]
+    assert read_folders("distill", ["character=lambda_00", "seed=1"]) == ["character=lambda_00", "seed=1"]
+    assert read_folders("distill", ["teacher=puppet"]) == ["teacher=puppet", "character=puppet"]
+    assert read_folders("distill", ["-m", "character=lambda_00,crypko_00"]) == ["-m", "character=lambda_00,crypko_00"]
+
+
+def test_fail_folds_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        fail("one\n  two")
+    assert capsys.readouterr().err == "thadistill: one two\n"

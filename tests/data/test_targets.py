@@ -1,0 +1,177 @@
+"""Target caches with the embedded teacher: content, sharing, interruption, mismatch, streams."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from thadistill.data.build import PoseSequence, build_targets, open_cache
+from thadistill.data.cache import SHARD, TargetCache, Targets
+from thadistill.data.face_mask import face_mask_from_targets
+from thadistill.data.sampling import BodyPatches, FacePixels, visible_map
+from thadistill.errors import UserError
+from thadistill.images import FACE_REGION, STUDENT_FACE_REGION
+from thadistill.teacher import load_teacher
+
+POSES = PoseSequence(seed=5)
+
+
+@pytest.fixture(scope="module")
+def teacher():  # type: ignore[no-untyped-def]
+    return load_teacher("puppet", seed=0)
+
+
+@pytest.fixture(scope="module")
+def image(teacher) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    return teacher.character()
+
+
+@pytest.fixture(scope="module")
+def caches(teacher, image, tmp_path_factory) -> dict[str, TargetCache]:  # type: ignore[no-untyped-def]
+    folder = tmp_path_factory.mktemp("targets")
+    made = {}
+    for kind in ("posed", "face"):
+        made[kind] = open_cache(kind, teacher, image, POSES, folder / kind)
+        assert build_targets(made[kind], teacher, image, POSES, 2 * SHARD) == 2 * SHARD
+    return made
+
+
+@pytest.fixture
+def targets(caches) -> dict[str, Targets]:  # type: ignore[no-untyped-def]
+    return {kind: cache.open() for kind, cache in caches.items()}
+
+
+def test_the_cache_holds_what_the_teacher_gives(teacher, image, targets) -> None:  # type: ignore[no-untyped-def]
+    index = SHARD + 3
+    pose = POSES.first(2 * SHARD)[index]
+    assert torch.equal(targets["posed"].pose[index], pose)
+    out = teacher(image[None], pose[None])
+    expected = {"posed": out.posed, "grid_change": out.grid_change, "face_region": FACE_REGION.crop(out.face_morphed)}
+    for name, value in expected.items():
+        # float16 on disk: 5e-4 at 1
+        torch.testing.assert_close(targets["posed"].get(name, index), value[0], atol=5e-4, rtol=0)
+    face = STUDENT_FACE_REGION.crop(out.face_morphed)[0]
+    torch.testing.assert_close(targets["face"].get("face", index), face, atol=5e-4, rtol=0)
+
+
+def test_a_build_continues_and_a_longer_one_keeps_what_is_there(teacher, image, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    cache = open_cache("face", teacher, image, POSES, tmp_path / "c")
+
+    class Interrupted(Exception):
+        pass
+
+    def stop(done: int) -> None:
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        build_targets(cache, teacher, image, POSES, 2 * SHARD, report=stop)
+    assert len(cache) == SHARD
+    first = (cache.shard_folder(0) / "face.npy").stat().st_mtime_ns
+    again = open_cache("face", teacher, image, POSES, tmp_path / "c")
+    assert build_targets(again, teacher, image, POSES, 2 * SHARD) == 2 * SHARD
+    assert (cache.shard_folder(0) / "face.npy").stat().st_mtime_ns == first
+    assert not [path for path in cache.folder.iterdir() if path.name.startswith(".")]
+    assert json.loads((cache.folder / "manifest.json").read_text())["count"] == 2 * SHARD
+
+
+def test_time_ends_a_build_after_whole_shards(teacher, image, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    cache = open_cache("face", teacher, image, POSES, tmp_path / "c")
+    assert build_targets(cache, teacher, image, POSES, 100 * SHARD, seconds=0.0) == SHARD
+
+
+def test_ranks_share_the_shards(teacher, image, caches, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    cache = open_cache("face", teacher, image, POSES, tmp_path / "c")
+    for rank in (1, 0):
+        build_targets(cache, teacher, image, POSES, 2 * SHARD, rank=rank, world=2)
+    for index in range(2):
+        a, b = (place.shard_folder(index) / "face.npy" for place in (cache, caches["face"]))
+        assert a.read_bytes() == b.read_bytes()
+
+
+def test_another_key_is_refused_with_both_keys(teacher, image, caches) -> None:  # type: ignore[no-untyped-def]
+    cache = caches["face"]
+    with pytest.raises(UserError) as caught:
+        open_cache("face", teacher, image, PoseSequence(seed=6), cache.folder)
+    message = str(caught.value)
+    assert cache.key.digest in message
+    assert "changed: poses" in message
+    assert "rebuild with" in message
+    with pytest.raises(UserError, match="changed: image"):
+        open_cache("face", teacher, image * 0.5, POSES, cache.folder)
+    with pytest.raises(UserError, match="changed: teacher, weights"):
+        open_cache("face", load_teacher("puppet", seed=1), image, POSES, cache.folder)
+
+
+def test_a_damaged_shard_is_named(teacher, image, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    cache = open_cache("face", teacher, image, POSES, tmp_path / "c")
+    build_targets(cache, teacher, image, POSES, SHARD)
+    path = cache.shard_folder(0) / "face.npy"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"face.npy is damaged"):
+        cache.open()
+
+
+def take(stream: Iterator, count: int) -> list:  # type: ignore[type-arg]
+    return [next(stream) for _ in range(count)]
+
+
+def test_patches_are_cut_from_the_targets(targets) -> None:  # type: ignore[no-untyped-def]
+    posed = targets["posed"]
+    for batch in take(iter(BodyPatches(posed, batch_size=3, squares=2, size=32, seed=1)), 3):
+        for i, (top, left) in enumerate(batch.corner.tolist()):
+            index = int((posed.pose == batch.pose[i]).all(1).nonzero()[0])
+            whole = posed.get("posed", index)
+            assert torch.equal(batch.posed[i], whole[:, top : top + 32, left : left + 32])
+            assert torch.equal(batch.face_region[i // 2], posed.get("face_region", index))
+
+
+def test_streams_are_seeded(targets) -> None:  # type: ignore[no-untyped-def]
+    a, b, c = (
+        take(iter(BodyPatches(targets["posed"], 4, 1, 32, seed=s, start=t)), 2) for s, t in ((1, 0), (1, 0), (1, 9))
+    )
+    assert all(torch.equal(x.corner, y.corner) for x, y in zip(a, b, strict=True))
+    assert not torch.equal(a[0].corner, c[0].corner)
+
+
+def test_most_patches_fall_where_the_character_is_seen(targets) -> None:  # type: ignore[no-untyped-def]
+    seen = visible_map(targets["posed"])
+    share = float(seen.float().mean())
+    assert 0.1 < share < 0.7
+    batches = take(iter(BodyPatches(targets["posed"], 64, 1, 16, visible_share=0.9, seed=0)), 8)
+    corner = torch.cat([batch.corner for batch in batches]) // BodyPatches.STRIDE
+    cover = torch.tensor([float(seen[top : top + 4, left : left + 4].float().mean()) for top, left in corner.tolist()])
+    assert float((cover > 0).float().mean()) > 0.85
+    assert float((cover == 0).float().mean()) > 0.01
+
+
+def test_face_pixels_are_drawn_by_the_mask(image, targets) -> None:  # type: ignore[no-untyped-def]
+    mask = face_mask_from_targets(targets["face"], image)
+    crop = STUDENT_FACE_REGION.crop(mask)
+    share = float(crop.mean())
+    assert 0.02 < share < 0.8
+    batch = take(iter(FacePixels(targets["face"], crop, batch_size=4, pixels=4096, mask_weight=20.0)), 1)[0]
+    column = ((batch.position[..., 0] + 1) * 64 - 0.5).round().long()
+    row = ((batch.position[..., 1] + 1) * 64 - 0.5).round().long()
+    inside = float(crop[0, row, column].mean())
+    assert abs(inside - 21 * share / (1 + 20 * share)) < 0.05
+    index = int((targets["face"].pose[:, :39] == batch.pose[0]).all(1).nonzero()[0])
+    assert torch.equal(batch.target[0, 0], targets["face"].get("face", index)[:, row[0, 0], column[0, 0]])
+
+
+def test_the_paper_sees_whole_crops_and_a_mask(targets) -> None:  # type: ignore[no-untyped-def]
+    mask = torch.zeros(1, 128, 128)
+    mask[:, 40:60] = 1
+    batch = take(iter(FacePixels(targets["face"], mask, batch_size=2, pixels=None)), 1)[0]
+    assert batch.target.shape == (2, 16384, 4)
+    assert torch.equal(batch.mask, mask.flatten().expand(2, -1))
+
+
+def test_the_computed_mask_covers_the_puppets_own(teacher, image, targets) -> None:  # type: ignore[no-untyped-def]
+    mask = face_mask_from_targets(targets["face"], image)
+    own = teacher.face_mask()
+    assert float((mask * own).sum() / mask.sum()) > 0.8  # what moves lies where the puppet can move
+    assert float(mask.sum()) > 0.2 * float(own.sum())
