@@ -6,12 +6,9 @@ then 1x1. Module layout follows the published weight files, whose tensor names a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -68,37 +65,6 @@ def channel_ladder(start: int, steps: int, most: int = 512) -> list[int]:
     return [min(start * 2**step, most) for step in range(steps + 1)]
 
 
-@runtime_checkable
-class BodyBlocks(Protocol):
-    """Whatever holds the blocks of an encoder-decoder: the body itself, or a network that has them as its own."""
-
-    downsample_blocks: nn.ModuleList
-    bottleneck_blocks: nn.ModuleList
-    upsample_blocks: nn.ModuleList
-
-
-def encode(body: BodyBlocks, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d _h _w"]:
-    """The part of an encoder-decoder that does not see the pose."""
-    for down in body.downsample_blocks:
-        image = down(image)
-    return image
-
-
-def decode(
-    body: BodyBlocks, feature: Float[Tensor, "b d h w"], pose: Float[Tensor, "n p"] | None
-) -> Float[Tensor, "n e _h _w"]:
-    """The rest: the pose joins as constant planes at the bottleneck (b is 1 or n)."""
-    if pose is not None:
-        height, width = feature.shape[-2:]
-        planes = pose.to(feature.dtype)[:, :, None, None].expand(-1, -1, height, width)
-        feature = torch.cat([feature.expand(pose.shape[0], -1, -1, -1), planes], dim=1)
-    for bottleneck in body.bottleneck_blocks:
-        feature = bottleneck(feature)
-    for up in body.upsample_blocks:
-        feature = up(feature)
-    return feature
-
-
 class EncoderDecoder(nn.Module):
     """Body "A" of the three face networks: 64 channels at full size, 512 after three halvings, and back."""
 
@@ -129,23 +95,6 @@ def head(channels: int, kind: str, outputs: int = 0) -> nn.Module:
     if kind == "alpha":
         return nn.Sequential(nn.Conv2d(channels, outputs or 1, 3, padding=1), nn.Sigmoid())
     return nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1), nn.Tanh())
-
-
-def run_heads(feature: Float[Tensor, "n c h w"], heads: Sequence[nn.Module]) -> list[Float[Tensor, "n _ h w"]]:
-    """Each head's output, in at least float32; one convolution for all, since they read the same feature."""
-    weights, biases = [], []
-    for part in heads:
-        convolution = part[0] if isinstance(part, nn.Sequential) else part
-        assert isinstance(convolution, nn.Conv2d)
-        weights.append(convolution.weight)
-        biases.append(
-            convolution.weight.new_zeros(len(convolution.weight)) if convolution.bias is None else convolution.bias
-        )
-    joined = F.conv2d(feature, torch.cat(weights), torch.cat(biases), padding=1)
-    pieces = widen(joined).split([len(weight) for weight in weights], dim=1)
-    return [
-        part[1](piece) if isinstance(part, nn.Sequential) else piece for part, piece in zip(heads, pieces, strict=True)
-    ]
 
 
 def precision_of(network: nn.Module) -> torch.dtype:

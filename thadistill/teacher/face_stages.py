@@ -5,7 +5,7 @@ They turn a character image and the first 39 pose values into the face-morphed i
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -13,8 +13,28 @@ from torch import Tensor, nn
 
 from thadistill.images import EYEBROW_IN_FACE, EYEBROW_REGION, FACE_REGION
 from thadistill.pose import POSE_PARAMETERS
-from thadistill.teacher.blocks import EncoderDecoder, decode, encode, head, precision_of, run_heads
+from thadistill.teacher.blocks import EncoderDecoder, head
+from thadistill.teacher.engine import BodyNetwork, Engine, planes_of
 from thadistill.warp import blend, warp
+
+
+def _encode(engine: Engine, body: nn.Module, *planes: Tensor) -> Any:
+    """The part of an encoder-decoder that does not see the pose."""
+    x = engine.enter(*planes)
+    for down in body.get_submodule("downsample_blocks").children():
+        x = engine.block(down, x)
+    return x
+
+
+def _decode(engine: Engine, body: nn.Module, x: Any) -> Any:
+    """The rest, from the bottleneck's input, which the pose has joined as constant planes."""
+    first, *residuals = body.get_submodule("bottleneck_blocks").children()
+    x = engine.block(first, x)
+    for residual in residuals:
+        x = engine.residual(residual, x)
+    for up in body.get_submodule("upsample_blocks").children():
+        x = engine.block(up, x)
+    return x
 
 
 class DecomposerOutput(NamedTuple):
@@ -28,11 +48,11 @@ class DecomposerOutput(NamedTuple):
     background_layer_color_change: Float[Tensor, "b 4 128 128"]
 
 
-class EyebrowDecomposer(nn.Module):
+class EyebrowDecomposer(BodyNetwork):
     """Splits the eyebrow region into an eyebrow layer and the face behind it; sees no pose."""
 
     def __init__(self, *, separable: bool) -> None:
-        super().__init__()
+        super().__init__(separable=separable)
         self.body = EncoderDecoder(4, 0, separable=separable)
         self.background_layer_alpha = head(64, "alpha")
         self.background_layer_color_change = head(64, "color")
@@ -40,15 +60,14 @@ class EyebrowDecomposer(nn.Module):
         self.eyebrow_layer_color_change = head(64, "color")
 
     def forward(self, image: Float[Tensor, "b 4 128 128"]) -> DecomposerOutput:
-        feature = decode(self.body, encode(self.body, image.to(precision_of(self))), None)
-        background_alpha, background_color, eyebrow_alpha, eyebrow_color = run_heads(
-            feature,
-            [
-                self.background_layer_alpha,
-                self.background_layer_color_change,
-                self.eyebrow_layer_alpha,
-                self.eyebrow_layer_color_change,
-            ],
+        heads = [
+            self.background_layer_alpha,
+            self.background_layer_color_change,
+            self.eyebrow_layer_alpha,
+            self.eyebrow_layer_color_change,
+        ]
+        background_alpha, background_color, eyebrow_alpha, eyebrow_color = self.run_heads(
+            lambda engine, planes: _decode(engine, self.body, _encode(engine, self.body, planes)), heads, image
         )
         # the eyebrow layer keeps the image where its alpha is 1; the background is painted where its alpha is 1
         return DecomposerOutput(
@@ -74,11 +93,11 @@ class CombinerOutput(NamedTuple):
     morphed_eyebrow_layer_grid_change: Float[Tensor, "n 2 128 128"]
 
 
-class EyebrowMorphingCombiner(nn.Module):
+class EyebrowMorphingCombiner(BodyNetwork):
     """Moves and repaints the eyebrow layer by 12 pose values and lays it over the background layer."""
 
     def __init__(self, *, separable: bool) -> None:
-        super().__init__()
+        super().__init__(separable=separable)
         self.body = EncoderDecoder(8, 12, separable=separable)
         self.morphed_eyebrow_layer_grid_change = head(64, "grid")
         self.morphed_eyebrow_layer_alpha = head(64, "alpha")
@@ -89,8 +108,7 @@ class EyebrowMorphingCombiner(nn.Module):
         self, background: Float[Tensor, "b 4 128 128"], eyebrow: Float[Tensor, "b 4 128 128"]
     ) -> Float[Tensor, "b 512 16 16"]:
         """What the layers give before the pose joins: the same for every pose of an image."""
-        layers = torch.cat([background, eyebrow], dim=1)
-        return encode(self.body, layers.to(precision_of(self)))
+        return self.run_body(lambda engine, *layers: _encode(engine, self.body, *layers), background, eyebrow)
 
     def forward(
         self,
@@ -99,16 +117,21 @@ class EyebrowMorphingCombiner(nn.Module):
         eyebrow: Float[Tensor, "b 4 128 128"],
         pose: Float[Tensor, "n 12"],
     ) -> CombinerOutput:
-        grid_change, alpha, color, combine_alpha = run_heads(
-            decode(self.body, feature, pose),
-            [
-                self.morphed_eyebrow_layer_grid_change,
-                self.morphed_eyebrow_layer_alpha,
-                self.morphed_eyebrow_layer_color_change,
-                self.combine_alpha,
-            ],
+        heads = [
+            self.morphed_eyebrow_layer_grid_change,
+            self.morphed_eyebrow_layer_alpha,
+            self.morphed_eyebrow_layer_color_change,
+            self.combine_alpha,
+        ]
+        feature, background, eyebrow = (
+            layer.expand(pose.shape[0], -1, -1, -1) for layer in (feature, background, eyebrow)
         )
-        background, eyebrow = (layer.expand(pose.shape[0], -1, -1, -1) for layer in (background, eyebrow))
+        grid_change, alpha, color, combine_alpha = self.run_heads(
+            lambda engine, *planes: _decode(engine, self.body, engine.enter(*planes)),
+            heads,
+            feature,
+            planes_of(pose, *feature.shape[-2:]),
+        )
         warped = warp(eyebrow, grid_change)
         morphed = blend(alpha, color, warped)
         return CombinerOutput(
@@ -141,17 +164,17 @@ class FaceMorpherOutput(NamedTuple):
     iris_mouth_grid_change: Float[Tensor, "n 2 192 192"]
 
 
-class FaceMorpher(nn.Module):
+class FaceMorpher(BodyNetwork):
     """Poses irises and mouth (by warp and paint), then eyes (by paint), from 27 pose values.
 
     In the published files of the ordinary (not separable) network the body's blocks are the network's own.
     """
 
     def __init__(self, *, separable: bool) -> None:
-        super().__init__()
-        self.separable = separable
+        super().__init__(separable=separable)
+        self.nested = separable
         body = EncoderDecoder(4, 27, separable=separable)
-        if separable:
+        if self.nested:
             self.body = body
         else:
             self.downsample_blocks = body.downsample_blocks
@@ -164,18 +187,20 @@ class FaceMorpher(nn.Module):
         self.eye_alpha = head(64, "alpha")
 
     def forward(self, image: Float[Tensor, "n 4 192 192"], pose: Float[Tensor, "n 27"]) -> FaceMorpherOutput:
-        body = self.body if self.separable else self
-        feature = decode(body, encode(body, image.to(precision_of(self))), pose)
-        grid_change, color, alpha, eye_color, eye_alpha = run_heads(
-            feature,
-            [
-                self.iris_mouth_grid_change,
-                self.iris_mouth_color_change,
-                self.iris_mouth_alpha,
-                self.eye_color_change,
-                self.eye_alpha,
-            ],
-        )
+        body = self.body if self.nested else self
+
+        def flow(engine: Engine, planes: Tensor, pose_planes: Tensor) -> Any:
+            feature = engine.leave(_encode(engine, body, planes))
+            return _decode(engine, body, engine.enter(feature, pose_planes))
+
+        heads = [
+            self.iris_mouth_grid_change,
+            self.iris_mouth_color_change,
+            self.iris_mouth_alpha,
+            self.eye_color_change,
+            self.eye_alpha,
+        ]
+        grid_change, color, alpha, eye_color, eye_alpha = self.run_heads(flow, heads, image, planes_of(pose, 24, 24))
         image_0 = warp(image, grid_change)
         image_1 = blend(alpha, color, image_0)
         return FaceMorpherOutput(

@@ -6,26 +6,16 @@ After the face stages come a two-algorithm rotator at 256x256 and an editor at 5
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from thadistill.outputs import TeacherOutput
 from thadistill.pose import POSE_PARAMETERS
-from thadistill.teacher.blocks import (
-    ResnetBlock,
-    activation,
-    block,
-    channel_ladder,
-    head,
-    plane_conv,
-    precision_of,
-    run_heads,
-)
+from thadistill.teacher.blocks import ResnetBlock, activation, block, channel_ladder, head, plane_conv
 from thadistill.teacher.chain import ChainTeacher
+from thadistill.teacher.engine import BodyNetwork, Engine, planes_of
 from thadistill.teacher.face_stages import FaceStagesOutput
 from thadistill.warp import blend, resize, warp
 
@@ -61,9 +51,15 @@ class ResizeEncoderDecoder(nn.Module):
             for inner, outer in pairwise(reversed(ladder))
         )
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 64 h w"]:
-        for part in (*self.downsample_blocks, *self.bottleneck_blocks, *self.upsample_blocks):
-            x = part(x)
+    def flow(self, engine: Engine, *planes: Tensor) -> Any:
+        """The body on the joined planes, in the engine's words."""
+        x = engine.enter(*planes)
+        for down in self.downsample_blocks:
+            x = engine.block(down, x)
+        for residual in self.bottleneck_blocks:
+            x = engine.residual(residual, x)
+        for up in self.upsample_blocks:
+            x = engine.block(up.get_submodule("1"), x, doubled=True)
         return x
 
 
@@ -79,22 +75,18 @@ class ResizeUNet(nn.Module):
             for inner, outer in pairwise(reversed(ladder))
         )
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 32 h w"]:
+    def flow(self, engine: Engine, *planes: Tensor) -> Any:
+        """The body on the joined planes, in the engine's words."""
+        x = engine.enter(*planes)
         skips = []
         for down in self.downsample_blocks:
-            x = down(x)
+            x = engine.block(down, x)
             skips.append(x)
-        for bottleneck in self.bottleneck_blocks:
-            x = bottleneck(x)
+        for residual in self.bottleneck_blocks:
+            x = engine.residual(residual, x)
         for up, skip in zip(self.upsample_blocks, reversed(skips[:-1]), strict=True):
-            x = up(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], dim=1))
+            x = engine.block(up, x, doubled=True, skip=skip)
         return x
-
-
-def _with_planes(parts: list[Tensor], pose: Tensor, dtype: torch.dtype) -> Tensor:
-    height, width = parts[0].shape[-2:]
-    planes = pose[:, :, None, None].expand(-1, -1, height, width)
-    return torch.cat([part.to(dtype) for part in (*parts, planes)], dim=1)
 
 
 class RotatorOutput(NamedTuple):
@@ -105,18 +97,18 @@ class RotatorOutput(NamedTuple):
     grid_change: Float[Tensor, "n 2 256 256"]
 
 
-class TwoAlgorithmRotator(nn.Module):
+class TwoAlgorithmRotator(BodyNetwork):
     """Turns head and body at 256x256 by 6 pose values."""
 
     def __init__(self, *, separable: bool) -> None:
-        super().__init__()
+        super().__init__(separable=separable)
         self.encoder_decoder = ResizeEncoderDecoder(4 + 6, separable=separable)
         self.direct_creator = head(64, "color")
         self.grid_change_creator = head(64, "grid")
 
     def forward(self, image: Float[Tensor, "n 4 256 256"], pose: Float[Tensor, "n 6"]) -> RotatorOutput:
-        feature = self.encoder_decoder(_with_planes([image], pose, precision_of(self)))
-        direct, grid_change = run_heads(feature, [self.direct_creator, self.grid_change_creator])
+        heads = [self.direct_creator, self.grid_change_creator]
+        direct, grid_change = self.run_heads(self.encoder_decoder.flow, heads, image, planes_of(pose, 256, 256))
         return RotatorOutput(direct, warp(image, grid_change), grid_change)
 
 
@@ -130,11 +122,11 @@ class EditorOutput(NamedTuple):
     grid_change: Float[Tensor, "n 2 512 512"]
 
 
-class Editor(nn.Module):
+class Editor(BodyNetwork):
     """Refines the rotator's warp at 512x512 and paints what a warp cannot give."""
 
     def __init__(self, *, separable: bool) -> None:
-        super().__init__()
+        super().__init__(separable=separable)
         self.body = ResizeUNet(4 + 4 + 2 + 6, separable=separable)
         self.color_change_creator = head(32, "color")
         self.alpha_creator = head(32, "alpha", outputs=4)
@@ -147,10 +139,9 @@ class Editor(nn.Module):
         grid_change: Float[Tensor, "n 2 512 512"],
         pose: Float[Tensor, "n 6"],
     ) -> EditorOutput:
-        inputs = _with_planes([image, warped, grid_change], pose, precision_of(self))
-        color, alpha, refinement = run_heads(
-            self.body(inputs), [self.color_change_creator, self.alpha_creator, self.grid_change_creator]
-        )
+        heads = [self.color_change_creator, self.alpha_creator, self.grid_change_creator]
+        inputs = (image, warped, grid_change, planes_of(pose, 512, 512))
+        color, alpha, refinement = self.run_heads(self.body.flow, heads, *inputs)
         refined = grid_change + refinement
         rewarped = warp(image, refined)
         return EditorOutput(blend(alpha, color, rewarped), alpha, color, rewarped, refined)
