@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from thadistill.images import STUDENT_FACE_REGION
-from thadistill.runtime.native_build import load_native
+from thadistill.runtime.native_build import NativeUnavailable, load_native
 from thadistill.runtime.packing import CODES, PackedStage
 from thadistill.runtime.pixels import srgb_table
 from thadistill.runtime.region import covered, read_by_doubling, segments_of
@@ -70,7 +70,7 @@ class NativeEngine:
         face_needed: pixels of the face crop that the visible ones can read.
         threads: of OpenMP.
 
-    Raises: NativeUnavailable when the kernels cannot be built.
+    Raises: NativeUnavailable when the kernels cannot be built, or a level is narrower than their vectors.
     """
 
     def __init__(
@@ -87,6 +87,10 @@ class NativeEngine:
         self._kept: list[object] = []  # what the structures point to
         self.lanes = self._library.lanes()
         self.side = image.shape[-1]
+        if min(level.size for level in levels) < self.lanes or len(levels) > _MAX_LEVELS:
+            raise NativeUnavailable(
+                f"{len(levels)} levels, of which the kernels take no image under {self.lanes} pixels"
+            )
         vectors = self._library.block_pixels() // self.lanes
         student = _Student(n_levels=len(levels), threads=threads, side=self.side)
         mask = visible
