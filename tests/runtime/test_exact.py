@@ -19,7 +19,7 @@ EXACT = ["folded", "onnx", "native"]
 def close(fast: StudentOutput, eager: StudentOutput) -> None:
     for name in ("grid_change", "alpha", "color_change", "face"):
         a, b = getattr(fast, name), getattr(eager, name)
-        # float32 rounding of phases of some tens of radians, summed in another order; colours reach 3 where unseen
+        # float32 rounding of phases of some tens of radians, summed in another order
         torch.testing.assert_close(a, b, atol=5e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
     assert psnr(fast.posed, eager.posed) >= 70
     # the warp multiplies errors by the image's steepness: a few pixels at edges may differ more

@@ -38,6 +38,7 @@ class Speed:
     ms_median: float
     ms_p95: float
     ms_worst: float
+    cpu_ms_median: float  # of all threads together: little moved by what else the machine does, unlike the others
     first_frame_s: float  # building included, importing not
     frames: int
     device: str
@@ -104,12 +105,15 @@ def measure_speeds(
         first[name] = time.perf_counter() - start
         peak[name] = _peak_mb(device)
     times: dict[str, list[float]] = {name: [] for name in contestants}
+    work: dict[str, list[float]] = {name: [] for name in contestants}
     begun = time.perf_counter()
     for i in range(warmup + frames):
         for name, call in calls.items():
+            worked = time.process_time()
             seconds = _timed(call, groups[i % len(groups)], device)
             if i >= warmup:
                 times[name].append(seconds * 1e3)
+                work[name].append((time.process_time() - worked) * 1e3)
         if max_seconds is not None and i >= warmup + 4 and time.perf_counter() - begun > max_seconds:
             break
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
@@ -118,6 +122,7 @@ def measure_speeds(
             ms_median=float(np.median(times[name])),
             ms_p95=float(np.percentile(times[name], 95)),
             ms_worst=max(times[name]),
+            cpu_ms_median=float(np.median(work[name])),
             first_frame_s=first[name],
             frames=len(times[name]),
             device=device.type,
