@@ -109,7 +109,7 @@ def remove_empty(folder: Path) -> None:
 
 
 def read_folders(verb: str, arguments: list[str]) -> list[str]:
-    """Rewrites ``character=FOLDER`` to the group's option ``folder``, and gives the puppet teacher its own character."""
+    """Reads values as users write them: ``character=FOLDER``, ``runtime=a,b``, and the puppet teacher's own character."""
     read: list[str] = []
     for argument in arguments:
         key, _, value = argument.partition("=")
@@ -123,6 +123,8 @@ def read_folders(verb: str, arguments: list[str]) -> list[str]:
                     f"character={value} is unknown; expected a folder with character.png, or one of {', '.join(names)}"
                 )
             read += ["character=folder", f"character.folder='{Path(value).resolve()}'"]
+        elif key == "runtime" and "," in value and not {"-m", "--multirun"} & set(arguments):
+            read.append(f"runtime='{value}'")  # a list of names, not a sweep
         else:
             read.append(argument)
     if (

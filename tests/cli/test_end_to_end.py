@@ -1,0 +1,139 @@
+"""The main job by its real command line, on the embedded teacher at toy size: distil, interrupt, continue, evaluate."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from thadistill.student import CharacterModel
+
+from .conftest import Command
+
+TOY = (
+    "teacher=puppet",
+    "student.body_rotator.width_scale=0.2",
+    "student.face_morpher.width=32",
+    "recipe.targets.posed=32",
+    "recipe.targets.face=32",
+    "evaluation.poses=3",
+    "validation.poses=1",
+    "validation.checks=1",
+    "trainer=cpu",
+)
+KEYS = ["n", "psnr", "psnr_display", "ssim", "face_psnr", "eye_mouth_psnr", "flow_epe_px", "stlpips", "lpips"]
+
+
+def test_from_nothing_to_a_student_and_its_figures(thadistill: Command, tmp_path: Path) -> None:
+    done = thadistill("distill", *TOY, "budget_minutes=0.7", "out=run")
+    assert done.returncode == 0, done.stderr[-2000:]
+    out = tmp_path / "run"
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert [key for key in metrics if key in KEYS] == KEYS
+    assert metrics["n"] == 3
+    assert metrics["lpips"] is None
+    assert metrics["lpips_reason"]
+    assert all(math.isfinite(metrics[key]) for key in KEYS[:7])
+    with (out / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3
+    assert abs(sum(float(row["psnr"]) for row in rows) / 3 - metrics["psnr"]) < 1e-4
+    report = (out / "report.md").read_text()
+    assert f"{metrics['psnr']:.3f} dB" in report
+    with Image.open(out / "preview.png") as picture:
+        assert picture.width == 3 * 320
+    model = CharacterModel.load(out / "character_model")
+    assert model.size_mb < 0.5
+    for folder in ("face", "body"):
+        assert (out / folder / "final.ckpt").is_file()
+        assert list((out / folder / "grids").glob("*.png"))
+        assert "val/psnr" in (out / folder / "metrics.csv").read_text()
+
+    again = thadistill("distill", *TOY, "budget_minutes=0.7", "out=run")
+    assert again.returncode == 0
+    assert "is done already" in again.stderr
+    other = thadistill("distill", *TOY, "budget_minutes=0.7", "out=run", "seed=1")
+    assert other.returncode == 2
+    assert "holds a run with key" in other.stderr
+
+    judged = thadistill("evaluate", "model=run/character_model", "teacher=puppet", "n=3", "perceptual=[]", "out=judged")
+    assert judged.returncode == 0, judged.stderr[-2000:]
+    found = json.loads((tmp_path / "judged" / "metrics.json").read_text())
+    # the same poses as the run's own evaluation, whose targets passed through float16
+    assert abs(found["psnr"] - metrics["psnr"]) < 0.02
+    assert (tmp_path / "judged" / "grid.png").is_file()
+
+    timed = thadistill("benchmark", "model=run/character_model", "runtime=eager,folded", "frames=5", "out=timed")
+    assert timed.returncode == 0, timed.stderr[-2000:]
+    rows = json.loads(timed.stdout.splitlines()[-1])
+    assert [row["runtime"] for row in rows] == ["eager", "folded"]
+    assert rows[1]["psnr_to_eager"] > 70
+    assert (tmp_path / "timed" / "benchmark.csv").read_text().count("\n") == 3
+
+
+def test_an_interrupted_run_continues_where_it_was(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from thadistill.cli import main; main()", "distill", *TOY]
+    command += ["budget_minutes=1", "out=run"]
+    environment = {**os.environ, "THADISTILL_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    checkpoint = tmp_path / "run" / "body" / "metrics.csv"
+    limit = time.monotonic() + 300
+    while not checkpoint.is_file() and time.monotonic() < limit and process.poll() is None:
+        time.sleep(0.2)
+    assert checkpoint.is_file(), "the body rotator's training never began"
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "Traceback" not in told
+    assert "same command continues" in told
+    state = json.loads((tmp_path / "run" / "run.json").read_text())
+    face = tmp_path / "run" / "face" / "final.ckpt"
+    before = face.stat().st_mtime_ns
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    after = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert after["plan"] == state["plan"]  # the same schedule
+    assert face.stat().st_mtime_ns == before  # what was finished is not trained again
+    assert (tmp_path / "run" / "metrics.json").is_file()
+
+
+@pytest.mark.parametrize("module", ["face_morpher", "body_rotator"])
+def test_train_runs_one_module(thadistill: Command, tmp_path: Path, module: str) -> None:
+    toy = [key for key in TOY if not key.startswith("evaluation")]
+    done = thadistill("train", f"module={module}", *toy, "budget_minutes=0.3", "out=run", "logger=wandb_offline")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "run" / "final.ckpt").is_file()
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+
+
+def test_a_sweep_leaves_a_folder_a_job(thadistill: Command, tmp_path: Path) -> None:
+    done = thadistill("distill", "-m", *TOY, "budget_minutes=0.2", "student.body_rotator.width_scale=0.1,0.15")
+    assert done.returncode == 0, done.stderr[-2000:]
+    reports = sorted((tmp_path / "multirun").rglob("report.md"))
+    assert len(reports) == 2
+    assert "width_scale=0.1" in str(reports[0])
+
+
+def test_prepare_makes_what_distill_takes(thadistill: Command, tmp_path: Path) -> None:
+    picture = Image.new("RGBA", (800, 1200))
+    picture.paste("orange", (300, 100, 500, 1100))
+    picture.save(tmp_path / "tall.png")
+    done = thadistill("prepare", "image=tall.png", "head=[300,100,500,300]", "face_mask=false", "out=mine")
+    assert done.returncode == 0, done.stderr[-2000:]
+    with Image.open(tmp_path / "mine" / "character.png") as made:
+        assert (made.size, made.mode) == ((512, 512), "RGBA")
+        # the head's box of 200 pixels fills the 128 of the rules, and the outline is where it says
+        assert made.getbbox() == (192, 64, 320, 512)
+    refused = thadistill("prepare", "image=tall.png", "head=[0,0,9000,10]", "out=other")
+    assert refused.returncode == 2
+    assert not (tmp_path / "other").exists()

@@ -1,0 +1,120 @@
+"""The LightningModules: what they compare, what they keep fixed, that they learn."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+
+from thadistill.callbacks import Budget
+from thadistill.data.build import PoseSequence, build_targets, open_cache
+from thadistill.data.cache import SHARD, Targets
+from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
+from thadistill.data.sampling import BodyPatches, FacePixels, body_batch
+from thadistill.lit import BodyRotatorModule, FaceMorpherModule
+from thadistill.lit.body_rotator import FACIAL_COLUMNS
+from thadistill.optim import Muon
+from thadistill.pose import POSE_PARAMETERS
+from thadistill.schedule import PhaseWeights, WarmupCosine
+from thadistill.student import BodyRotator, FaceMorpher
+from thadistill.teacher import load_teacher
+from thadistill.warp import warp
+
+
+@pytest.fixture(scope="module")
+def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Targets | torch.Tensor]:
+    teacher, poses = load_teacher("puppet", seed=0), PoseSequence(seed=3)
+    image = teacher.character()  # type: ignore[operator]
+    made: dict[str, Targets | torch.Tensor] = {"image": image}
+    for kind in ("posed", "face"):
+        cache = open_cache(kind, teacher, image, poses, tmp_path_factory.mktemp("targets") / kind)
+        build_targets(cache, teacher, image, poses, SHARD)
+        made[kind] = cache.open()
+    return made
+
+
+def body_module(targets: dict, **options: object) -> BodyRotatorModule:  # type: ignore[type-arg]
+    torch.manual_seed(0)
+    return BodyRotatorModule(
+        BodyRotator(width_scale=0.1),
+        partial(Muon, lr=1e-3, adam_lr=3e-3),
+        WarmupCosine(),
+        PhaseWeights([], [[1.0, 1.0, 60.0, 1.0]]),
+        targets["image"],
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def trainer(steps: int, folder: Path) -> L.Trainer:
+    return L.Trainer(
+        accelerator="cpu", max_epochs=-1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=folder, num_sanity_val_steps=0, limit_val_batches=0,
+        callbacks=[Budget(examples=steps * 8, progress_by="examples")],
+    )  # fmt: skip
+
+
+def test_the_teachers_own_outputs_cost_nothing(targets: dict) -> None:  # type: ignore[type-arg]
+    """Squares warped by the teacher's grid change are its warped image, the face's edge included."""
+    module, posed = body_module(targets), targets["posed"]
+    index, corner = torch.tensor([2, 7]), torch.tensor([[0, 160], [96, 192], [200, 128], [448, 448]])
+    batch = body_batch(posed, index, corner, 64)
+    teacher = load_teacher("puppet", seed=0)
+    out = teacher(targets["image"][None], posed.pose[index])
+    found = module._warp(batch, batch.grid_change)
+    for i, (top, left) in enumerate(corner.tolist()):
+        expected = warp(out.face_morphed[i // 2][None], posed.get("grid_change", int(index[i // 2]))[None])[0]
+        # the cached face is float16
+        torch.testing.assert_close(found[i], expected[:, top : top + 64, left : left + 64], atol=2e-3, rtol=0)
+
+
+def test_facial_inputs_stay_silent_and_the_student_has_the_published_names(targets: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
+    module = body_module(targets, facial_inputs=False, grid_rate=0.05, quiet_start=True)
+    data = DistillDataModule(partial(BodyPatches, targets["posed"], batch_size=8, size=16))
+    trainer(3, tmp_path).fit(module, data)
+    for layers in module.network.siren_layers:
+        assert float(layers[0].linear.weight[:, FACIAL_COLUMNS].abs().max()) == 0  # type: ignore[index]
+    pose = torch.rand(1, 45)
+    before = module.network(pose)
+    student = module.student()
+    assert list(student.state_dict()) == list(BodyRotator(width_scale=0.1).state_dict())
+    other = pose.clone()
+    other[:, POSE_PARAMETERS.facial] = 0
+    for a, b, c in zip(before, student(pose), student(other), strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(b, c)
+
+
+@pytest.mark.parametrize("rotator", [True, False])
+def test_modules_learn(targets: dict, tmp_path: Path, rotator: bool) -> None:  # type: ignore[type-arg]
+    if rotator:
+        module = body_module(targets, facial_inputs=False, grid_rate=0.05)
+        data = DistillDataModule(
+            partial(BodyPatches, targets["posed"], batch_size=8, squares=8, size=8), WholeBodies(targets["posed"], 1)
+        )
+    else:
+        torch.manual_seed(0)
+        module = FaceMorpherModule(FaceMorpher(width=32, depth=4), partial(Muon, lr=1e-3, adam_lr=3e-3), WarmupCosine())  # type: ignore[assignment]
+        crop = torch.ones(1, 128, 128)
+        data = DistillDataModule(
+            partial(FacePixels, targets["face"], crop, batch_size=8, pixels=256), WholeFaces(targets["face"], crop, 2)
+        )
+    judge = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    before = judge.validate(module, data, verbose=False)[0]["val/psnr"]
+    trainer(40, tmp_path).fit(module, data)
+    after = judge.validate(module, data, verbose=False)[0]["val/psnr"]
+    assert module.progress == 1.0
+    assert after > before + 3
+
+
+def test_the_same_seed_gives_the_same_weights(targets: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
+    weights = []
+    for _ in range(2):
+        module = body_module(targets)
+        trainer(3, tmp_path).fit(
+            module, DistillDataModule(partial(BodyPatches, targets["posed"], batch_size=8, size=16), seed=5)
+        )
+        weights.append(torch.cat([p.detach().flatten() for p in module.network.parameters()]))
+    assert torch.equal(*weights)
