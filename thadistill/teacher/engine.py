@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thadistill.teacher.blocks import precision_of, widen
+from thadistill.teacher.blocks import TeacherNetwork, precision_of, widen
 from thadistill.teacher.strips import StripEngine, Threads, Workspace
 
 
@@ -61,7 +61,7 @@ class Engine(Protocol):
 Flow = Callable[..., Any]  # (engine, *inputs) -> the engine's feature
 
 
-class BodyNetwork(nn.Module):
+class BodyNetwork(TeacherNetwork):
     """A network whose body runs by an engine; ``strips`` allows the fast one."""
 
     def __init__(self, *, separable: bool) -> None:
@@ -95,7 +95,8 @@ class BodyNetwork(nn.Module):
 
     def _run(self, flow: Flow, inputs: tuple[Tensor, ...]) -> Tensor:
         if not self._can_strip(inputs):
-            return flow(ModuleEngine(precision_of(self)), *inputs)
+            with self.precision_scope(inputs[0].device):
+                return flow(ModuleEngine(precision_of(self)), *inputs)
         n = len(inputs[0])
         if torch.get_num_threads() == 1:
             return torch.cat([self._run_strips(flow, inputs, i) for i in range(n)])
@@ -114,7 +115,9 @@ class BodyNetwork(nn.Module):
             engine.close()
 
     def _can_strip(self, inputs: tuple[Tensor, ...]) -> bool:
-        if not self.strips or torch.is_autocast_enabled("cpu") or precision_of(self) != torch.float32:
+        if not self.strips or self.autocast or torch.is_autocast_enabled("cpu"):
+            return False
+        if precision_of(self) != torch.float32:
             return False
         if any(planes.device.type != "cpu" or planes.dtype != torch.float32 for planes in inputs):
             return False

@@ -57,4 +57,4 @@ def _key(image: Tensor, weights: Iterable[Tensor]) -> tuple[object, ...] | None:
         versions += weight._version
     layout = (image.data_ptr(), image.shape, image.stride(), image.dtype, image.device)
     # a result made in inference mode cannot take part in a later graph, so the mode belongs to the key
-    return (*layout, image._version, versions, torch.is_inference_mode_enabled(), torch.is_autocast_enabled())
+    return (*layout, image._version, versions, torch.is_inference_mode_enabled())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from thadistill.outputs import TeacherOutput
 from thadistill.pose import POSE_PARAMETERS
-from thadistill.teacher.blocks import precision_of, widen
+from thadistill.teacher.blocks import TeacherNetwork, precision_of, widen
 from thadistill.teacher.chain import ChainTeacher
 from thadistill.teacher.face_stages import FaceStagesOutput
 from thadistill.teacher.unet import UNet
@@ -37,7 +37,7 @@ def _merge(channels: Float[Tensor, "n 7 h w"], image: Float[Tensor, "n 4 h w"]) 
     return BodyOutput(blend(alpha, direct, warped), alpha, warped, grid_change, direct)
 
 
-class BodyMorpher(nn.Module):
+class BodyMorpher(TeacherNetwork):
     """Turns head and body at 256x256 by 6 pose values."""
 
     def __init__(self) -> None:
@@ -46,10 +46,12 @@ class BodyMorpher(nn.Module):
 
     def forward(self, image: Float[Tensor, "n 4 256 256"], pose: Float[Tensor, "n 6"]) -> BodyOutput:
         precision = precision_of(self)
-        return _merge(self.body(image.to(precision), pose.to(precision)), image)
+        with self.precision_scope(image.device):
+            channels = self.body(image.to(precision), pose.to(precision))
+        return _merge(channels, image)
 
 
-class Upscaler(nn.Module):
+class Upscaler(TeacherNetwork):
     """Does it again at 512x512, given the body morpher's result."""
 
     def __init__(self) -> None:
@@ -66,8 +68,10 @@ class Upscaler(nn.Module):
     ) -> BodyOutput:
         precision = precision_of(self)
         coarse = torch.cat([coarse_merged, warp(image, coarse_grid_change), coarse_grid_change], dim=1)
-        extra = self.coarse_image_conv(coarse.to(precision))
-        return _merge(self.body(image.to(precision), pose.to(precision), extra), image)
+        with self.precision_scope(image.device):
+            extra = self.coarse_image_conv(coarse.to(precision))
+            channels = self.body(image.to(precision), pose.to(precision), extra)
+        return _merge(channels, image)
 
 
 class Tha4Teacher(ChainTeacher):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zlib
 from pathlib import Path
-from typing import IO
 
 import torch
 from torch import Tensor, nn
@@ -28,23 +27,21 @@ def load_networks(teacher: nn.Module, source: Path, dtype: torch.dtype) -> None:
     if not source.exists():
         raise UserError(f"{source} does not exist; expected a folder (or ZIP) with {_file_list(teacher)}")
     for name, network in teacher.named_children():
-        with _opened(source, f"{name}.pt", teacher) as (file, label):
-            state = _read(file, label)
+        file, label = _find(source, f"{name}.pt", teacher)
+        state = _read(file, label)
         _check(state, network, label)
         converted = {key: tensor.to(dtype) for key, tensor in state.items()}
         network.load_state_dict(converted, assign=True)
 
 
-@contextmanager
-def _opened(source: Path, file_name: str, teacher: nn.Module) -> Iterator[tuple[IO[bytes], str]]:
+def _find(source: Path, file_name: str, teacher: nn.Module) -> tuple[Path | io.BytesIO, str]:
+    """What ``torch.load`` can read, and its name for messages."""
     if source.is_dir():
         path = source / file_name
         if not path.is_file():
             found = ", ".join(sorted(entry.name for entry in source.iterdir())[:8]) or "nothing"
             raise UserError(f"{source} has no {file_name} (it has: {found}); expected {_file_list(teacher)}")
-        with path.open("rb") as file:
-            yield file, str(path)
-        return
+        return path, str(path)
     try:
         archive = zipfile.ZipFile(source)
     except (zipfile.BadZipFile, OSError) as error:
@@ -57,15 +54,19 @@ def _opened(source: Path, file_name: str, teacher: nn.Module) -> Iterator[tuple[
         if entry is None:
             found = ", ".join(archive.namelist()[:8]) or "nothing"
             raise UserError(f"{source} has no {file_name} (it has: {found}); expected {_file_list(teacher)}")
-        with archive.open(entry) as member:
-            yield member, f"{source}:{entry}"
+        try:  # whole: the reader seeks, and seeking in a compressed stream starts over
+            return io.BytesIO(archive.read(entry)), f"{source}:{entry}"
+        except (zipfile.BadZipFile, OSError, zlib.error) as error:
+            raise UserError(
+                f"{source}:{entry} cannot be unpacked ({error}); expected it whole: download it again"
+            ) from None
 
 
 def _file_list(teacher: nn.Module) -> str:
     return ", ".join(f"{name}.pt" for name, _ in teacher.named_children())
 
 
-def _read(file: IO[bytes], label: str) -> dict[str, Tensor]:
+def _read(file: Path | io.BytesIO, label: str) -> dict[str, Tensor]:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, zipfile.BadZipFile, KeyError) as error:
