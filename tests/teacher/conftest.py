@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,9 +22,11 @@ def tha3() -> Teacher:
 
 
 @pytest.fixture(scope="session")
-def tha3_standard_files(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """THA3 standard's weight files, filled by the reference folder's rule."""
-    return write_filled(reference / "golden" / "tha3_standard_tensors.json", tmp_path_factory.mktemp("tha3_standard"))
+def tha3_standard_files(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """THA3 standard's weight files (517 MB), filled by the reference folder's rule."""
+    folder = tmp_path_factory.mktemp("tha3_standard")
+    yield write_filled(reference / "golden" / "tha3_standard_tensors.json", folder)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +36,8 @@ def lambda_00(reference: Path) -> Tensor:
 
 
 @pytest.fixture(scope="session")
-def tha4_files(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tha4_files(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """THA4's weight files (627 MB), filled by the reference folder's rule."""
-    return write_filled(reference / "golden" / "tha4_teacher_tensors.json", tmp_path_factory.mktemp("tha4"))
+    folder = tmp_path_factory.mktemp("tha4")
+    yield write_filled(reference / "golden" / "tha4_teacher_tensors.json", folder)
+    shutil.rmtree(folder)
