@@ -88,7 +88,9 @@ class QualityMetrics(Metric):
                 "psnr_display": psnr_display(*images),
                 "ssim": ssim(*images),
                 "face_psnr": face_psnr(*face),
-                "flow_epe_px": grid_change_epe_px(student.grid_change, teacher.grid_change, visible_pixels(teacher.posed)),
+                "flow_epe_px": grid_change_epe_px(
+                    student.grid_change, teacher.grid_change, visible_pixels(teacher.posed)
+                ),
             }
             if self.face_mask is not None:
                 columns["eye_mouth_psnr"] = eye_mouth_psnr(*face, self.face_mask.to(student.face.device))
