@@ -104,7 +104,7 @@ class QualityMetrics(Metric):
         """``n`` (poses counted) and the mean of each of ``QUALITY_KEYS``, None where it could not be computed.
 
         Each None has its reason beside it: ``lpips`` None, ``lpips_reason`` a line. ``per_pose`` (if asked for) is a
-        list of rows, ``index`` and each metric. PSNRs in dB, flow in pixels over the teacher's visible ones, distances unitless.
+        list of rows, ``index`` and each metric. PSNRs in dB, flow in pixels over those the teacher shows, others unitless.
 
         Raises: UserError before any pose.
         """
