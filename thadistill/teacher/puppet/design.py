@@ -101,7 +101,7 @@ class Design:
             bangs=pick(BANGS),
             back=back,
             outfit=pick(OUTFITS, (0, 3, 3, 0, 3) if tomboy else (3, 2, 2, 3, 2)),
-            accessory=pick(ACCESSORIES, (6, 1, 0, 0, 1) if tomboy else (3, 2, 2, 1.5, 1.5)),
+            accessory=pick(ACCESSORIES, (6, 1, 0, 0, 0) if tomboy else (3, 2, 2, 1.5, 1.5)),
             ahoge=bool(rng.random() < 0.45),
             stockings=bool(rng.random() < 0.5),
             trousers=bool(rng.random() < (0.85 if tomboy else 0.2)),

@@ -12,7 +12,7 @@ from torch import Tensor
 from thadistill.images import IMAGE_SIZE, STUDENT_FACE_REGION, Region
 from thadistill.outputs import TeacherOutput
 from thadistill.teacher.puppet.motion import CELL, MATERIALS, around_head, lattice, sources
-from thadistill.warp import blend, position_grid, resize
+from thadistill.warp import axis_positions, blend, resize
 
 _AGREE, _DIFFER = 0.03, 0.12  # differences (of [0, 1]) that are not painted over at all, and wholly
 
@@ -57,7 +57,7 @@ def rotate(
     reach = _union([*targets, _target(home + change, _union(regions))])
     out.grid_change[0] = _upsample(change * (2 / IMAGE_SIZE))
 
-    painted = reach.crop(picture) * 2 - 1
+    painted = reach.crop(picture).mul(2).sub_(1)
     warped = _warp_region(face_morphed, out.grid_change[0], reach)
     alpha = _difference(painted, warped)
     for field, inside, empty in (
@@ -80,8 +80,10 @@ def _warp_region(
     image: Float[Tensor, "4 512 512"], grid_change: Float[Tensor, "2 512 512"], region: Region
 ) -> Float[Tensor, "4 _h _w"]:
     """The rectangle of ``warp(image, grid_change)``."""
-    home = position_grid(IMAGE_SIZE, IMAGE_SIZE, image.device)
-    grid = (region.crop(home) + region.crop(grid_change)).permute(1, 2, 0)[None]
+    at = axis_positions(IMAGE_SIZE, image.device)
+    change = region.crop(grid_change)
+    grid = torch.stack([change[0] + at[region.left : region.right], change[1] + at[region.top : region.bottom, None]])
+    grid = grid.permute(1, 2, 0)[None]
     return F.grid_sample(image[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
 
 
@@ -107,7 +109,7 @@ def _compose(
             near = place[:, top // CELL : bottom // CELL + 2, left // CELL : right // CELL + 2]
             moved = _sample(layer, region, _upsample(near))
             under = picture[:, top:bottom, left:right]
-            picture[:, top:bottom, left:right] = under * (1 - moved[3:]) + moved
+            under.mul_(1 - moved[3:]).add_(moved)
             cells = slice(top // CELL + 1, bottom // CELL + 1), slice(left // CELL + 1, right // CELL + 1)
             cover[:, cells[0], cells[1]] = F.avg_pool2d(moved[3:], CELL)
         filled.append(cover)

@@ -67,11 +67,11 @@ class PuppetTeacher(Teacher):
         return self.rest.clone()
 
     def face_mask(self) -> Float[Tensor, "1 512 512"]:
-        """1 where the facial values can change the picture (2 pixels wider), else 0; inside the student's face crop."""
+        """1 where the facial values can change the picture (3 pixels wider), else 0; inside the student's face crop."""
         poses = _facial_extremes().to(self.rest.device)
         crops = torch.stack([flatten(layers) for layers in self._layers_in_crop(poses)])
         changed = ((crops - crops[:1]).abs().amax((0, 1)) > 1e-4).float()
-        wider = F.max_pool2d(changed[None, None], 5, 1, 2)[0]
+        wider = F.max_pool2d(changed[None, None], 7, 1, 3)[0]
         return STUDENT_FACE_REGION.paste(wider.new_zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE), wider[None])[0]
 
     def forward(self, image: Float[Tensor, "b 4 512 512"], pose: Float[Tensor, "n 45"]) -> TeacherOutput:
@@ -177,16 +177,18 @@ def _face_crop(layer: Layer) -> Float[Tensor, "3 128 128"]:
 
 
 def _facial_extremes() -> Float[Tensor, "n 45"]:
-    """The rest pose, each facial value at its ends, and the eyes' and mouth's widest combinations."""
+    """The rest pose, each facial value at its ends, and many values at their ends together, few and most of them."""
     facial, rest = POSE_PARAMETERS.facial, POSE_PARAMETERS.rest()[0]
+    low, high = torch.tensor(POSE_PARAMETERS.low), torch.tensor(POSE_PARAMETERS.high)
     poses = [rest]
-    for index in range(facial.start or 0, facial.stop):
+    for index in range(facial.stop):
         for value in {POSE_PARAMETERS.low[index], POSE_PARAMETERS.high[index]} - {0.0}:
             pose = rest.clone()
             pose[index] = value
             poses.append(pose)
     generator = torch.Generator().manual_seed(0)
-    corners = (torch.rand(64, facial.stop, generator=generator) < 0.3).float()
-    signs = torch.tensor(POSE_PARAMETERS.low)[facial] < 0
-    corners = torch.where(signs, torch.rand(64, facial.stop, generator=generator).round() * 2 - 1, corners)
-    return torch.cat([torch.stack(poses), F.pad(corners, (0, len(POSE_PARAMETERS) - facial.stop))])
+    for share in (0.25, 0.6):
+        chosen = torch.rand(48, len(rest), generator=generator) < share
+        ends = torch.where(torch.rand(48, len(rest), generator=generator) < 0.5, low, high)
+        poses += [*torch.where(chosen, torch.where(low < 0, ends, high), rest)]
+    return torch.stack(poses)
