@@ -1,4 +1,4 @@
-"""Training: fits one student network from a composed configuration, continuing where it was interrupted."""
+"""Training: fits one network from a composed configuration, continuing where it was interrupted."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def start(network: torch.nn.Module, other: torch.nn.Module, source: str) -> None
 
 
 def fit(
-    module: FaceMorpherModule | BodyRotatorModule,
+    module: L.LightningModule,
     data: DistillDataModule,
     config: DictConfig,
     recipe: DictConfig,
@@ -130,9 +130,10 @@ def fit(
         **settings,
     )
     last = folder / "last.ckpt"
-    trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=False)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=False)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        raise KeyboardInterrupt from None
     module.eval()
     return trainer
 

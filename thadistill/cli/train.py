@@ -1,4 +1,4 @@
-"""thadistill train: one LightningModule on cached targets; what sweeps run."""
+"""thadistill train: one LightningModule, a student's on cached targets, a teacher's on triples; what sweeps run."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from omegaconf import DictConfig
 
 from thadistill.cli.app import STARTED
 from thadistill.distillation import train_one
+from thadistill.teacher_training import train_teacher
 
 
 def run(config: DictConfig, out: Path) -> float:
     """Trains ``module`` for the budget; returns the last validation PSNR."""
+    if config.module == "teacher":
+        return train_teacher(config, out)
     return train_one(config, out, STARTED)

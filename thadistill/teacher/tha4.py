@@ -5,6 +5,7 @@ After the face stages come a body morpher at 256x256 and an upscaler at 512x512.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -38,13 +39,13 @@ def _merge(channels: Float[Tensor, "n 7 h w"], image: Float[Tensor, "n 4 h w"]) 
 
 
 class BodyMorpher(TeacherNetwork):
-    """Turns head and body at 256x256 by 6 pose values."""
+    """Turns head and body by 6 pose values; 256x256 images and the default widths in the paper."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: int = 64, multipliers: Sequence[int] = (1, 2, 4, 4, 4)) -> None:
         super().__init__()
-        self.body = UNet(64, (1, 2, 4, 4, 4))
+        self.body = UNet(base, multipliers)
 
-    def forward(self, image: Float[Tensor, "n 4 256 256"], pose: Float[Tensor, "n 6"]) -> BodyOutput:
+    def forward(self, image: Float[Tensor, "n 4 h w"], pose: Float[Tensor, "n 6"]) -> BodyOutput:
         precision = precision_of(self)
         with self.precision_scope(image.device):
             channels = self.body(image.to(precision), pose.to(precision))
@@ -52,18 +53,18 @@ class BodyMorpher(TeacherNetwork):
 
 
 class Upscaler(TeacherNetwork):
-    """Does it again at 512x512, given the body morpher's result."""
+    """Does it again, given the body morpher's result; 512x512 images and the default widths in the paper."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: int = 32, multipliers: Sequence[int] = (1, 2, 4, 8, 8, 8)) -> None:
         super().__init__()
-        self.body = UNet(32, (1, 2, 4, 8, 8, 8))
-        self.coarse_image_conv = nn.Conv2d(4 + 4 + 2, 32, 3, padding=1)
+        self.body = UNet(base, multipliers)
+        self.coarse_image_conv = nn.Conv2d(4 + 4 + 2, base, 3, padding=1)
 
     def forward(
         self,
-        image: Float[Tensor, "n 4 512 512"],
-        coarse_merged: Float[Tensor, "n 4 512 512"],
-        coarse_grid_change: Float[Tensor, "n 2 512 512"],
+        image: Float[Tensor, "n 4 h w"],
+        coarse_merged: Float[Tensor, "n 4 h w"],
+        coarse_grid_change: Float[Tensor, "n 2 h w"],
         pose: Float[Tensor, "n 6"],
     ) -> BodyOutput:
         precision = precision_of(self)
@@ -71,6 +72,13 @@ class Upscaler(TeacherNetwork):
         with self.precision_scope(image.device):
             extra = self.coarse_image_conv(coarse.to(precision))
             channels = self.body(image.to(precision), pose.to(precision), extra)
+        return _merge(channels, image)
+
+    def alone(self, image: Float[Tensor, "n 4 h w"], pose: Float[Tensor, "n 6"]) -> BodyOutput:
+        """Without a coarse result, as its first training phases run it."""
+        precision = precision_of(self)
+        with self.precision_scope(image.device):
+            channels = self.body(image.to(precision), pose.to(precision))
         return _merge(channels, image)
 
 

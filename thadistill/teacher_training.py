@@ -1,0 +1,120 @@
+"""Teacher training: a teacher's network from a composed configuration, on triples, continuing where it was interrupted."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from lightning import seed_everything
+from omegaconf import DictConfig
+from rich.console import Console
+from torch import nn
+
+from thadistill.callbacks.progress import progress_bar
+from thadistill.data.datamodule import DistillDataModule
+from thadistill.data.triples import Split, TripleBatches, TripleStream
+from thadistill.errors import UserError
+from thadistill.features import PerceptualLoss
+from thadistill.lit.teacher import Phase, TeacherModule, start_unmoved
+from thadistill.teacher.tha4 import BodyMorpher, Upscaler
+from thadistill.teacher.weights import load_networks
+from thadistill.training import fit
+
+NETWORKS = ("body_morpher", "upscaler")
+
+console = Console(stderr=True, highlight=False)
+
+
+def train_teacher(config: DictConfig, out: Path) -> float:
+    """Trains ``config.stage.network`` of a teacher for the budget; returns the last validation PSNR.
+
+    Leaves checkpoints, and the network as ``NAME.pt`` under the published tensor names: what ``init=`` and ``coarse=``
+    read, and, at the paper's sizes, ``teacher.weights=``.
+
+    Raises: UserError.
+    """
+    seed_everything(config.seed, verbose=False)
+    module = build_module(config)
+    split = build_split(config)
+    console.print(
+        f"{config.stage.name}: {sum(p.numel() for p in module.network.parameters()) / 1e6:.1f} M parameters, "
+        f"perceptual features: {perceptual_name(module)}"
+    )
+    data = DistillDataModule(
+        partial(TripleStream, split.train, config.stage.batch_size),
+        TripleBatches(split.test, config.validation.poses * 16),
+        config.seed,
+    )
+    minutes = None if config.stage.progress_by == "examples" and config.budget_minutes is None else budget(config)
+    trainer = fit(module, data, config, config.stage, minutes, out, config.stage.name)
+    if trainer.is_global_zero:
+        torch.save(module.network.state_dict(), out / f"{config.stage.name}.pt")
+    return float(trainer.callback_metrics.get("val/psnr", float("nan")))
+
+
+def budget(config: DictConfig) -> float:
+    """Minutes of training."""
+    from thadistill.distillation import default_budget
+
+    minutes = config.budget_minutes or default_budget()
+    if minutes <= 0:
+        raise UserError(f"budget_minutes={minutes}; expected minutes above 0")
+    return minutes
+
+
+def build_module(config: DictConfig) -> TeacherModule:
+    """The module of ``config.stage``, started from ``init`` if that is given.
+
+    Raises: UserError.
+    """
+    stage = config.stage
+    if stage.name not in NETWORKS:
+        raise UserError(f"stage.name={stage.name}; expected one of {', '.join(NETWORKS)}")
+    network: BodyMorpher | Upscaler = hydra.utils.instantiate(stage.network)
+    if config.init is None:
+        start_unmoved(network)
+    else:
+        load_one(stage.name, network, Path(config.init))
+    coarse: BodyMorpher | None = None
+    if stage.coarse is not None:
+        coarse = hydra.utils.instantiate(stage.coarse_network)
+        assert isinstance(coarse, BodyMorpher)
+        load_one("body_morpher", coarse, Path(stage.coarse))
+    weighed = any(phase.get("perceptual", 0.0) for phase in stage.phases)
+    perceptual = PerceptualLoss(stage.perceptual) if weighed and stage.perceptual is not None else None
+    made: TeacherModule = hydra.utils.instantiate(
+        config.modules.teacher,
+        network=network,
+        phases=[Phase(**phase) for phase in stage.phases],
+        perceptual=perceptual,
+        coarse=coarse,
+    )
+    return made
+
+
+def perceptual_name(module: TeacherModule) -> str:
+    """Which features its loss compares; "none" where no phase weighs any."""
+    return module._perceptual[0].name if module._perceptual else "none"
+
+
+def load_one(name: str, network: nn.Module, source: Path) -> None:
+    """Fills ``network`` from ``NAME.pt`` in a folder, or in the published ZIP.
+
+    Raises: UserError.
+    """
+    load_networks(nn.ModuleDict({name: network}), source, torch.float32)
+
+
+def build_split(config: DictConfig) -> Split:
+    """The triples of ``config.triples``; puppets are rendered under a progress bar."""
+    with progress_bar(transient=True) as bar:
+        task = bar.add_task("triples", total=1.0, note="")
+
+        def report(share: float) -> None:
+            bar.update(task, completed=share)
+
+        wanted: dict[str, Any] = {"report": report} if config.triples._target_.endswith("puppet_split") else {}
+        return hydra.utils.instantiate(config.triples, **wanted)
