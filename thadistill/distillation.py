@@ -101,6 +101,11 @@ class Run:
         return sum(row["minutes"] for row in self.state["stages"])
 
 
+def shown(folder: Path) -> Path:
+    """A folder as a user would type it: relative to the current one where it lies in it."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
 def default_budget() -> float:
     """Minutes that suit the machine: ten, with or without a GPU, which then gets further in them."""
     return 10.0
@@ -117,9 +122,10 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
     if config.budget_minutes is not None and config.budget_minutes <= 0:
         raise UserError(f"budget_minutes={config.budget_minutes}; expected minutes above 0")
     budget = config.budget_minutes or default_budget()
+    check_seeds(config)
     run = Run(out, config)
     if (out / "metrics.json").is_file() and run.state.get("done"):
-        console.print(f"{out} is done already; delete it or give another out= to distil again")
+        console.print(f"{shown(out)} is done already; delete it or give another out= to distil again", soft_wrap=True)
         return json.loads((out / "metrics.json").read_text())
     character: Character = hydra.utils.instantiate(config.character)
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device(config))
@@ -127,7 +133,10 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
     run.save()
     with run.stage("start", process_started) as told:
         told["detail"] = "imports, weights, character"
-    console.print(f"{character.name} from {teacher.name}, recipe {config.recipe.name}: {budget:g} minutes, into {out}")
+    console.print(
+        f"{character.name} from {teacher.name}, recipe {config.recipe.name}: {budget:g} minutes, into {shown(out)}",
+        soft_wrap=True,
+    )
     targets = _build(run, config, teacher, character.image, budget)
     with run.stage("face mask") as told:
         mask = character.face_mask
@@ -158,6 +167,16 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
     return metrics
 
 
+def check_seeds(config: DictConfig) -> None:
+    """Refuses to evaluate on the poses that are trained on.
+
+    Raises: UserError.
+    """
+    training: PoseSequence = hydra.utils.instantiate(config.recipe.targets.poses)
+    if training.label == PoseSequence(seed=config.evaluation.seed).label:
+        raise UserError(f"evaluation.seed={config.evaluation.seed} gives the training poses; expected another seed")
+
+
 def device(config: DictConfig) -> torch.device:
     """Where teacher and student run: what the trainer's accelerator says."""
     wanted = config.trainer.accelerator
@@ -176,8 +195,6 @@ def _build(
     recipe = config.recipe.targets
     training: PoseSequence = hydra.utils.instantiate(recipe.poses)
     held_out = PoseSequence(seed=config.evaluation.seed)
-    if training.label == held_out.label:
-        raise UserError(f"evaluation.seed={config.evaluation.seed} gives the training poses; expected another seed")
     plan: list[tuple[str, Kind, PoseSequence, int, float | None]] = [
         ("held_out", "posed", held_out, max(config.evaluation.poses, config.validation.poses), None),
         ("held_out_face", "face", held_out, 4 * config.validation.poses, None),
@@ -302,6 +319,7 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
     if config.module not in KINDS:
         raise UserError(f"module={config.module}; expected one of {', '.join(KINDS)}")
     budget = config.budget_minutes or default_budget()
+    check_seeds(config)
     run = Run(out, config)
     character: Character = hydra.utils.instantiate(config.character)
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device(config))

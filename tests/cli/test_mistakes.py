@@ -36,7 +36,7 @@ MISTAKES = [
     (["distill", "teacher=puppet", "budget_minutes=-1"], "expected minutes above 0"),
     (["distill", "teacher=puppet", "evaluation.seed=0", "seed=0", "recipe=paper"], "gives the training poses"),
     (["train", "module=hair", "teacher=puppet"], "module=hair; expected one of"),
-    (["train", "teacher=puppet"], "module= is missing"),
+    (["train", "teacher=puppet"], "module=None; expected one of"),
     (["evaluate", "model=absent", "teacher=puppet"], "absent has no character_model.yaml"),
     (["evaluate"], "model= is missing"),
     (["benchmark", "model=absent"], "absent has no character_model.yaml"),

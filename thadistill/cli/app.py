@@ -144,8 +144,10 @@ def check(verb: str, overrides: list[str]) -> None:
     """Composes the configuration once before Hydra does, so that a mistake in it is one line instead of a traceback."""
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-            config = compose(verb, overrides=[x for x in overrides if not x.startswith("-")])
-        missing = OmegaConf.missing_keys(config)
+            given = [x for x in overrides if not x.startswith("-")]
+            config = compose(verb, overrides=given, return_hydra_config=True)
+        HydraConfig.instance().set_config(config)  # what ${hydra:...} reads
+        missing = [key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra.")]
         if missing:
             fail(f"{sorted(missing)[0]}= is missing; expected a value: see 'thadistill {verb} --help'")
     except (HydraException, OmegaConfBaseException) as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from thadistill.cli.app import STARTED
-from thadistill.distillation import console, distill
+from thadistill.distillation import console, distill, shown
 
 
 def run(config: DictConfig, out: Path) -> float:
@@ -15,6 +15,7 @@ def run(config: DictConfig, out: Path) -> float:
     metrics = distill(config, out, STARTED)
     console.print(
         f"psnr {metrics['psnr']:.2f} dB (shown unmoved: {metrics['psnr_unmoved']:.2f}), "
-        f"face {metrics['face_psnr']:.2f} dB: see {out / 'report.md'}, {out / 'preview.png'}"
+        f"face {metrics['face_psnr']:.2f} dB: see {shown(out) / 'report.md'}, {shown(out) / 'preview.png'}",
+        soft_wrap=True,
     )
     return float(metrics["psnr"])
