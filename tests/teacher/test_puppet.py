@@ -6,8 +6,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from thadistill.errors import UserError
 from thadistill.images import IMAGE_SIZE, STUDENT_FACE_REGION, load_character, load_face_mask
@@ -244,6 +246,14 @@ def test_seeds_give_different_characters() -> None:
     designs = [design.Design.from_seed(seed) for seed in range(60)]
     for styles, field in ((design.BANGS, "bangs"), (design.BACKS, "back"), (design.OUTFITS, "outfit")):
         assert {getattr(d, field) for d in designs} == set(styles)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_tousled_hair_has_no_holes(sign: int) -> None:
+    designs = (design.Design.from_seed(seed) for seed in range(100))
+    chosen = next(d for d in designs if d.back == "tousled" and d.parting * sign > 0 and not d.ahoge)
+    head = load_puppet(chosen.seed).character()[3, :150].numpy() > 0
+    assert np.array_equal(ndimage.binary_fill_holes(head), head)
 
 
 @pytest.mark.parametrize("seed", [4, 7, 11, 15, 24, 27])

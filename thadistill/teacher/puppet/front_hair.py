@@ -63,7 +63,8 @@ def _dome(design: Design) -> Points:
     for angle, height, lean in tufts[::way]:
         foot, tip = np.radians(way * (angle + 12)), np.radians(way * (angle + lean))
         rim = np.radians(way * (angle - 12))
-        at = [(256 + (60 + h) * np.sin(a), 126 - (63 + h) * np.cos(a)) for a, h in ((rim, 0), (tip, height), (foot, 0))]
+        turns = ((rim, 0), (tip, height), (foot, 0))[::way]
+        at = [(256 + (60 + h) * np.sin(a), 126 - (63 + h) * np.cos(a)) for a, h in turns]
         middle = [((p[0] + q[0]) / 2 + 0.05 * (p[0] - 256), (p[1] + q[1]) / 2 - 1.5) for p, q in pairwise(at)]
         edge += [spline(at[0], middle[0], at[1]), spline(at[1], middle[1], at[2])]
     return np.concatenate(edge)
