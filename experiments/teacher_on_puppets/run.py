@@ -33,7 +33,7 @@ def composed(given: argparse.Namespace) -> DictConfig:
     overrides = [
         *("module=teacher", "stage=small", "trainer=cpu", f"seed={given.seed}", f"budget_minutes={given.minutes}"),
         *(f"triples.train_characters={given.train}", f"triples.test_characters={given.test}"),
-        *(f"triples.poses={given.poses}", "validation.checks=6", "validation.poses=2", f"out={given.out}"),
+        *(f"triples.poses={given.poses}", "validation.checks=8", "validation.poses=1", f"out={given.out}"),
         *([f"triples.folder={given.triples}"] if given.triples else []),
     ]
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
@@ -112,7 +112,7 @@ def table(rows: list[dict[str, object]], record: dict[str, object]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=7.5)
+    parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--train", type=int, default=48, help="characters")
     parser.add_argument("--test", type=int, default=8, help="characters")
     parser.add_argument("--poses", type=int, default=10, help="of each character")
