@@ -17,6 +17,7 @@ import torch
 
 import thadistill
 from thadistill.errors import UserError
+from thadistill.metrics.speed import hardware
 
 FIGURES = {
     "psnr": ("PSNR, network space", "dB"),
@@ -71,27 +72,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def environment() -> dict[str, Any]:
     """What a result was measured on: hardware, versions, commit."""
     return {
-        "hardware": hardware(),
+        "hardware": hardware("cuda" if torch.cuda.is_available() else "cpu"),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "thadistill": thadistill.__version__,
         "commit": commit(),
     }
-
-
-def hardware() -> str:
-    """The GPU's name, or the CPU's with its number of usable cores and its widest matrix instructions."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    model, flags = platform.processor() or platform.machine(), ""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = [line.split(":", 1) for line in info.read_text().splitlines() if ":" in line]
-        fields = {key.strip(): value.strip() for key, value in lines}
-        model, flags = fields.get("model name", model), fields.get("flags", "")
-    best = next((name for name in ("amx_tile", "avx512_vnni", "avx512f", "avx2") if name in flags.split()), "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{model}, {cores} cores" + (f", {best}" if best else "")
 
 
 def commit() -> str | None:
