@@ -47,6 +47,8 @@ class Vgg16(nn.Module):
         self.layers = layers
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
 
     def forward(self, shown: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
         x, found = (shown - self.mean) / self.std, []
