@@ -82,21 +82,23 @@ def test_from_nothing_to_a_student_and_its_figures(thadistill: Command, tmp_path
 
 def test_an_interrupted_run_continues_where_it_was(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from thadistill.cli import main; main()", "distill", *TOY]
-    command += ["budget_minutes=1", "out=run"]
+    command += ["budget_minutes=1.2", "out=run"]
     environment = {**os.environ, "THADISTILL_CACHE": str(tmp_path / "cache")}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
-    checkpoint = tmp_path / "run" / "body" / "metrics.csv"
+    record = tmp_path / "run" / "run.json"
     limit = time.monotonic() + 300
-    while not checkpoint.is_file() and time.monotonic() < limit and process.poll() is None:
-        time.sleep(0.2)
-    assert checkpoint.is_file(), "the body rotator's training never began"
+    while time.monotonic() < limit and process.poll() is None:
+        if record.is_file() and "body_minutes" in record.read_text():  # the rotator's training begins
+            break
+        time.sleep(0.1)
     time.sleep(3)
+    assert process.poll() is None, "the run ended before it could be interrupted"
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "Traceback" not in told
     assert "same command continues" in told
-    state = json.loads((tmp_path / "run" / "run.json").read_text())
+    state = json.loads(record.read_text())
     face = tmp_path / "run" / "face" / "final.ckpt"
     before = face.stat().st_mtime_ns
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
