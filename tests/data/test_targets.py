@@ -83,15 +83,6 @@ def test_time_ends_a_build_after_whole_shards(teacher, image, tmp_path: Path) ->
     assert build_targets(cache, teacher, image, POSES, 100 * SHARD, seconds=0.0) == SHARD
 
 
-def test_ranks_share_the_shards(teacher, image, caches, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    cache = open_cache("face", teacher, image, POSES, tmp_path / "c")
-    for rank in (1, 0):
-        build_targets(cache, teacher, image, POSES, 2 * SHARD, rank=rank, world=2)
-    for index in range(2):
-        a, b = (place.shard_folder(index) / "face.npy" for place in (cache, caches["face"]))
-        assert a.read_bytes() == b.read_bytes()
-
-
 def test_another_key_is_refused_with_both_keys(teacher, image, caches) -> None:  # type: ignore[no-untyped-def]
     cache = caches["face"]
     with pytest.raises(UserError) as caught:

@@ -1,4 +1,4 @@
-"""thadistill cache: teacher targets to disk."""
+"""thadistill cache: teacher targets to disk, by as many processes as trainer= says."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+from thadistill.cli.relaunch import relaunchable
 from thadistill.data.build import open_cache
-from thadistill.distillation import fill
+from thadistill.data.distributed import predict_targets
 from thadistill.errors import UserError
 
 
@@ -22,5 +23,7 @@ def run(config: DictConfig, out: Path) -> None:
     teacher = hydra.utils.instantiate(config.teacher)
     poses = hydra.utils.instantiate(config.poses)
     cache = open_cache(config.kind, teacher, character.image, poses, config.targets)
-    have = fill(cache, teacher, character.image, poses, config.n, None, config.kind, batch_size=config.batch)
-    print(f"{cache.folder}: {have} poses, key {cache.key.digest}")
+    with relaunchable("cache"):
+        first = predict_targets(config.trainer, cache, teacher, character.image, poses, config.n, config.batch)
+    if first:
+        print(f"{cache.folder}: {len(cache)} poses, key {cache.key.digest}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from thadistill.cli.app import STARTED
+from thadistill.cli.relaunch import relaunchable
 from thadistill.distillation import train_one
 from thadistill.teacher_training import train_teacher
 
@@ -14,5 +15,6 @@ from thadistill.teacher_training import train_teacher
 def run(config: DictConfig, out: Path) -> float:
     """Trains ``module`` for the budget; returns the last validation PSNR."""
     if config.module == "teacher":
-        return train_teacher(config, out)
+        with relaunchable("train"):
+            return train_teacher(config, out)
     return train_one(config, out, STARTED)

@@ -81,39 +81,44 @@ def build_targets(
     count: int,
     batch_size: int = 4,
     seconds: float | None = None,
-    rank: int = 0,
-    world: int = 1,
     report: Callable[[int], None] = lambda done: None,
 ) -> int:
     """Fills ``cache`` up to ``count`` poses, or until ``seconds`` have passed, continuing what is there.
 
-    At least one shard is built whatever the time. With several processes each builds the shards ``rank``,
-    ``rank + world``, ... ``report`` is told how many poses of this call are on disk. Returns the poses now in the cache.
+    At least one shard is built whatever the time; several processes share the work by data.distributed. ``report`` is
+    told how many poses of this call are on disk. Returns the poses now in the cache.
 
     Raises: UserError when the disk is full.
     """
     end = None if seconds is None else time.monotonic() + seconds
-    shards = -(-count // SHARD)
-    sequence = poses.first(shards * SHARD)
-    shards = min(shards, len(sequence) // SHARD) if len(sequence) % SHARD else shards
+    parts = shard_poses(poses, count)
     device = next(teacher.parameters(), torch.empty(0)).device
     image = image[None].to(device)
     slowest = 0.0
-    for index in range(rank, shards, world):
+    for index, part in enumerate(parts):
         if not cache.has_shard(index):
             started = time.monotonic()
             if end is not None and len(cache) and started + slowest > end:
                 break
-            part = sequence[index * SHARD : (index + 1) * SHARD]
-            cache.write_shard(index, _targets(cache.key.kind, teacher, image, part, batch_size))
+            cache.write_shard(index, shard_targets(cache.key.kind, teacher, image, part, batch_size))
             slowest = max(slowest, time.monotonic() - started)
         report(min(count, (index + 1) * SHARD))
-    if rank == 0:
-        cache.write_manifest()
+    cache.write_manifest()
     return len(cache)
 
 
-def _targets(kind: Kind, teacher: Teacher, image: Tensor, poses: Tensor, batch_size: int) -> dict[str, Tensor]:
+def shard_poses(poses: PoseSequence, count: int) -> list[Float[Tensor, "_n 45"]]:
+    """The poses of each shard that ``count`` poses need; of a file that ends within a shard, the whole ones."""
+    shards = -(-count // SHARD)
+    sequence = poses.first(shards * SHARD)
+    shards = min(shards, len(sequence) // SHARD) if len(sequence) % SHARD else shards
+    return [sequence[index * SHARD : (index + 1) * SHARD] for index in range(shards)]
+
+
+def shard_targets(
+    kind: Kind, teacher: Teacher, image: Float[Tensor, "1 4 512 512"], poses: Float[Tensor, "n 45"], batch_size: int
+) -> dict[str, Tensor]:
+    """What a shard of a cache holds for ``poses``, on the CPU; images are where ``teacher`` is."""
     make: Callable[[Teacher, Tensor, Tensor], dict[str, Tensor]] = _posed if kind == "posed" else _face
     with torch.inference_mode():
         batches = [make(teacher, image, pose.to(image.device)) for pose in poses.split(batch_size)]
