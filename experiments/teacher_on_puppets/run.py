@@ -112,7 +112,7 @@ def table(rows: list[dict[str, object]], record: dict[str, object]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--train", type=int, default=48, help="characters")
     parser.add_argument("--test", type=int, default=8, help="characters")
     parser.add_argument("--poses", type=int, default=10, help="of each character")
