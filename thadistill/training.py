@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import warnings
 from collections.abc import Sequence
 from datetime import timedelta
@@ -130,12 +131,31 @@ def fit(
         **settings,
     )
     last = folder / "last.ckpt"
+    if last.is_file():
+        check_checkpoint(last, module)
     try:
-        trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=False)
+        trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
     module.eval()
     return trainer
+
+
+def check_checkpoint(path: Path, module: L.LightningModule) -> None:
+    """Refuses a checkpoint that is cut short or another network's, before the trainer trips over it.
+
+    Raises: UserError.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        found = {key: tuple(value.shape) for key, value in content["state_dict"].items()}
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, pickle.UnpicklingError):
+        raise UserError(
+            f"{path} cannot be continued from; delete it, and the same command starts this step anew"
+        ) from None
+    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    if found != expected:
+        raise UserError(f"{path} is another network's; delete it, or give another out=")
 
 
 def loggers(config: DictConfig, folder: Path) -> list[Any]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
+import lightning as L
 import pytest
+import torch
 from PIL import Image
 
 from thadistill.cli.app import VERBS, fail, main, read_folders
+from thadistill.errors import UserError
+from thadistill.training import check_checkpoint
 
 from .conftest import Command
 
@@ -113,3 +118,40 @@ def test_fail_folds_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         fail("one\n  two")
     assert capsys.readouterr().err == "thadistill: one two\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file data/0")],
+    ids=["write", "torch.save"],
+)
+def test_a_full_disk_is_told_in_one_line(
+    error: Exception, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("thadistill.cli.assets.run", full)
+    with pytest.raises(SystemExit) as caught:
+        main(["assets"])
+    assert "the disk is full" in told(capsys, caught)
+
+
+def test_checkpoints_cut_short_or_foreign_are_refused(tmp_path: Path) -> None:
+    class Small(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(2, 2)
+
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": Small().state_dict()}, path)
+    check_checkpoint(path, Small())
+    whole = path.read_bytes()
+    torch.save({"state_dict": {"other": torch.zeros(3)}}, path)
+    with pytest.raises(UserError, match="another network's"):
+        check_checkpoint(path, Small())
+    for content in (whole[: len(whole) // 2], b"", b"hello"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="cannot be continued from"):
+            check_checkpoint(path, Small())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -89,9 +90,9 @@ def guarded(task: Callable[[DictConfig, Path], Any]) -> Callable[[DictConfig], A
         out = Path(HydraConfig.get().runtime.output_dir)
         try:
             return task(config, out)
-        except (UserError, InstantiationException) as error:
-            mistake = error if isinstance(error, UserError) else error.__cause__  # Hydra wraps what constructors raise
-            if not isinstance(mistake, UserError):
+        except (UserError, InstantiationException, OSError, RuntimeError) as error:
+            mistake = _mistake(error)
+            if mistake is None:
                 raise
             remove_empty(out)
             if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -99,6 +100,18 @@ def guarded(task: Callable[[DictConfig, Path], Any]) -> Callable[[DictConfig], A
             fail(str(mistake))
 
     return run
+
+
+def _mistake(error: Exception) -> UserError | None:
+    """What of an error is the user's to mend: a mistake, also where Hydra wrapped it, or a full disk."""
+    cause = error.__cause__ if isinstance(error, InstantiationException) else error
+    if isinstance(cause, UserError):
+        return cause
+    full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+    # torch.save reports a full disk in its own words
+    if full or (isinstance(cause, RuntimeError) and "PytorchStreamWriter failed writing" in str(cause)):
+        return UserError("the disk is full; what was saved is kept: make room, and the same command continues")
+    return None
 
 
 def remove_empty(folder: Path) -> None:
