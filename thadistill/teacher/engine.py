@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from thadistill.teacher.blocks import TeacherNetwork, precision_of, widen
-from thadistill.teacher.strips import StripEngine, Threads, Workspace
+from thadistill.teacher.strips import StripEngine
+from thadistill.teacher.workspace import Threads, Workspace
 
 
 class ModuleEngine:

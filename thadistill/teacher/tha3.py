@@ -154,6 +154,7 @@ class Tha3Teacher(ChainTeacher):
         super().__init__(name, 4, separable=separable)
         self.two_algo_face_body_rotator = TwoAlgorithmRotator(separable=separable)
         self.editor = Editor(separable=separable)
+        self.share_workspace()
 
     def pose_body(self, face: FaceStagesOutput, pose: Float[Tensor, "n 45"]) -> tuple[TeacherOutput, dict[str, Tensor]]:
         image, rotation = face.face_morphed, pose[:, POSE_PARAMETERS.rotation]
