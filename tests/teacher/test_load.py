@@ -114,3 +114,15 @@ def test_configurations_load(name: str, tmp_path: Path) -> None:
     assert teacher.name == "tha3/separable_float"
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert not teacher.training
+
+
+def test_options_reach_every_network(tha3: Teacher) -> None:
+    teacher = load_teacher("tha3", autocast="bfloat16", channels_last=True, compile=True)
+    for network in teacher.networks():
+        assert network.autocast == torch.bfloat16
+        assert not network.strips
+        assert network._compiled_call_impl is not None
+    head = teacher.editor.alpha_creator[0].weight
+    assert head.is_contiguous(memory_format=torch.channels_last)
+    assert all(network.strips and network.autocast is None for network in tha3.networks())
+    assert teacher.fingerprint() != tha3.fingerprint()
