@@ -84,7 +84,15 @@ def test_an_interrupted_run_continues_where_it_was(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from thadistill.cli import main; main()", "distill", *TOY]
     command += ["budget_minutes=1.2", "out=run"]
     environment = {**os.environ, "THADISTILL_CACHE": str(tmp_path / "cache")}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell's background jobs ignore Ctrl-C, and so would what they start
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     record = tmp_path / "run" / "run.json"
     limit = time.monotonic() + 300
     while time.monotonic() < limit and process.poll() is None:
