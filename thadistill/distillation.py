@@ -111,6 +111,18 @@ def default_budget() -> float:
     return 10.0
 
 
+def budget_of(config: DictConfig) -> float:
+    """Minutes of wall-clock that were asked for, else what suits the machine.
+
+    Raises: UserError when they are not above 0.
+    """
+    if config.budget_minutes is None:
+        return default_budget()
+    if config.budget_minutes <= 0:
+        raise UserError(f"budget_minutes={config.budget_minutes}; expected minutes above 0")
+    return float(config.budget_minutes)
+
+
 def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, Any]:
     """Runs or continues a distillation; returns the metrics.
 
@@ -119,9 +131,7 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         out: gets ``character_model/``, ``report.md``, ``metrics.json``, ``metrics.csv``, ``preview.png``, checkpoints.
         process_started: ``time.monotonic()`` from which the budget counts.
     """
-    if config.budget_minutes is not None and config.budget_minutes <= 0:
-        raise UserError(f"budget_minutes={config.budget_minutes}; expected minutes above 0")
-    budget = config.budget_minutes or default_budget()
+    budget = budget_of(config)
     check_seeds(config)
     run = Run(out, config)
     if (out / "metrics.json").is_file() and run.state.get("done"):
@@ -300,7 +310,6 @@ def _write(
     write_text(out / "report.md", distill_report({**summary, **extra}, metrics))
     run.state["done"] = True
     run.save()
-    metrics |= {"minutes": run.minutes}
 
 
 def save_mask(mask: Float[Tensor, "1 512 512"], path: Path) -> None:
@@ -318,7 +327,7 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
     """
     if config.module not in KINDS:
         raise UserError(f"module={config.module}; expected one of {', '.join(KINDS)}")
-    budget = config.budget_minutes or default_budget()
+    budget = budget_of(config)
     check_seeds(config)
     run = Run(out, config)
     character: Character = hydra.utils.instantiate(config.character)
