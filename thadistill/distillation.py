@@ -31,6 +31,7 @@ from thadistill.evaluation import cached_targets, evaluate, quality_grid
 from thadistill.metrics.image import psnr
 from thadistill.report import distill_report, environment, write_csv, write_json, write_text
 from thadistill.student import CharacterModel
+from thadistill.student.body_rotator import Motion
 from thadistill.teacher import Teacher
 from thadistill.training import train_body_rotator, train_face_morpher
 
@@ -157,10 +158,10 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
     face_minutes = run.planned("face_minutes", lambda: config.recipe.face_morpher.share * budget)
     with run.stage("face morpher") as told:
         face, _ = train_face_morpher(
-            config, targets["face"], targets["held_out_face"], mask, face_minutes, out / "face"
+            config, targets["face"], targets["held_out_face"], mask, face_minutes, out / "face", targets["posed"]
         )
-        told["detail"] = f"{len(targets['face'])} poses"
-    last = 0.25 + 0.05 * config.evaluation.poses if str(device(config)) == "cpu" else 0.3
+        told["detail"] = f"{len(targets['face']) + len(targets['posed'])} poses"
+    last = 0.1 + 0.03 * config.evaluation.poses if str(device(config)) == "cpu" else 0.3
     body_minutes = run.planned(
         "body_minutes", lambda: max(0.02 * budget, budget - run.minutes - min(last, 0.2 * budget))
     )
@@ -261,20 +262,22 @@ def _evaluate(
     mask: Float[Tensor, "1 512 512"],
 ) -> tuple[dict[str, Any], Image.Image]:
     given = list(cached_targets(held_out, image))
+    student = functools.cache(model)  # each pose is drawn once; tensors hash by identity
     with progress_bar() as bar:
         task = bar.add_task("evaluation", total=len(given), note="")
         metrics, _ = evaluate(
-            model, given, mask, config.evaluation.perceptual, lambda done: bar.update(task, completed=done)
+            student, given, mask, config.evaluation.perceptual, lambda done: bar.update(task, completed=done)
         )
     alone, unmoved = [], []
     with torch.inference_mode():
         for pose, target in given:
-            motion = model.body_rotator(pose)
+            out = student(pose)
+            motion = Motion(out.grid_change, out.alpha, out.color_change)
             alone.append(psnr(model.body_rotator.render(motion, target.face_morphed).blended, target.posed))
             unmoved.append(psnr(target.face_morphed, target.posed))
     metrics["psnr_teacher_face"] = float(torch.cat(alone).mean())
     metrics["psnr_unmoved"] = float(torch.cat(unmoved).mean())
-    return metrics, quality_grid(model, given.__getitem__, metrics["per_pose"])
+    return metrics, quality_grid(student, given.__getitem__, metrics["per_pose"])
 
 
 def _write(

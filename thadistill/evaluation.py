@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from thadistill.data.cache import Targets
 from thadistill.images import FACE_REGION
 from thadistill.metrics.collection import QualityMetrics
-from thadistill.outputs import TargetOutput
+from thadistill.outputs import StudentOutput, TargetOutput
 from thadistill.pictures import comparison_grid
 from thadistill.teacher import Teacher
 
@@ -45,13 +45,13 @@ def live_targets(
 
 
 def evaluate(
-    model: nn.Module,
+    model: Callable[[Tensor], StudentOutput],
     targets: Iterable[tuple[Tensor, TargetOutput]],
     face_mask: Float[Tensor, "1 512 512"] | None,
     perceptual: Sequence[str] = (),
     report: Callable[[int], None] = lambda done: None,
 ) -> tuple[dict[str, Any], list[Tensor]]:
-    """Quality of ``model`` (pose -> StudentOutput): ``metrics.json``'s content with a ``per_pose`` list, and the poses."""
+    """Quality of ``model``: ``metrics.json``'s content with a ``per_pose`` list, and the poses."""
     metrics = QualityMetrics(face_mask, perceptual=tuple(perceptual), per_pose=True)
     poses = []
     for index, (pose, target) in enumerate(targets):
@@ -71,7 +71,7 @@ def worst_and_best(rows: Sequence[dict[str, Any]], count: int = 4) -> list[int]:
 
 
 def quality_grid(
-    model: nn.Module,
+    model: Callable[[Tensor], StudentOutput],
     pick: Callable[[int], tuple[Tensor, TargetOutput]],
     rows: Sequence[dict[str, Any]],
     count: int = 4,

@@ -25,7 +25,8 @@ from thadistill.errors import UserError
 from thadistill.images import STUDENT_FACE_REGION
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
 from thadistill.memory import keep_freed_memory
-from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
+from thadistill.student import BodyRotator, FaceMorpher
+from thadistill.student.start import start
 
 SAVE_EVERY = timedelta(seconds=30)  # what an interruption can cost
 
@@ -44,17 +45,21 @@ def train_face_morpher(
     mask: Float[Tensor, "1 512 512"],
     minutes: float | None,
     folder: Path,
+    posed: Targets | None = None,
 ) -> tuple[FaceMorpher, L.Trainer]:
-    """Trains ``config.student.face_morpher`` by ``config.recipe.face_morpher``; checkpoints go to ``folder``."""
+    """Trains ``config.student.face_morpher`` by ``config.recipe.face_morpher``; checkpoints go to ``folder``.
+
+    ``posed``: the body rotator's targets, whose faces are trained on too.
+    """
     recipe = config.recipe.face_morpher
-    module: FaceMorpherModule = hydra.utils.instantiate(config.modules.face_morpher)
-    if config.init is not None:
-        start(module.network, CharacterModel.load(config.init).face_morpher, config.init)
+    network: FaceMorpher = hydra.utils.instantiate(config.student.face_morpher)
+    start(network, "face_morpher", config.init)
+    module: FaceMorpherModule = hydra.utils.instantiate(config.modules.face_morpher, network=network)
     crop = STUDENT_FACE_REGION.crop(mask)
     stream = hydra.utils.instantiate(recipe.stream)
 
     def train(**place: Any) -> Any:
-        return stream(targets, crop, mask_weight=recipe.mask_weight, **place)
+        return stream(targets, crop, mask_weight=recipe.mask_weight, also=posed, **place)
 
     data = DistillDataModule(train, WholeFaces(held_out, crop, config.validation.poses * 4), config.seed)
     trainer = fit(module, data, config, recipe, minutes, folder, "face morpher")
@@ -71,9 +76,9 @@ def train_body_rotator(
 ) -> tuple[BodyRotator, L.Trainer]:
     """Trains ``config.student.body_rotator`` by ``config.recipe.body_rotator``; see :func:`train_face_morpher`."""
     recipe = config.recipe.body_rotator
-    module: BodyRotatorModule = hydra.utils.instantiate(config.modules.body_rotator, image=image)
-    if config.init is not None:
-        start(module.network, CharacterModel.load(config.init).body_rotator, config.init)
+    network: BodyRotator = hydra.utils.instantiate(config.student.body_rotator)
+    start(network, "body_rotator", config.init)
+    module: BodyRotatorModule = hydra.utils.instantiate(config.modules.body_rotator, image=image, network=network)
     stream = hydra.utils.instantiate(recipe.stream)
 
     def train(**place: Any) -> Any:
@@ -82,17 +87,6 @@ def train_body_rotator(
     data = DistillDataModule(train, WholeBodies(held_out, config.validation.poses), config.seed)
     trainer = fit(module, data, config, recipe, minutes, folder, "body rotator")
     return module.student(), trainer
-
-
-def start(network: torch.nn.Module, other: torch.nn.Module, source: str) -> None:
-    """Copies another student's weights.
-
-    Raises: UserError when its sizes are others.
-    """
-    try:
-        network.load_state_dict(other.state_dict())
-    except RuntimeError:
-        raise UserError(f"init={source} has other sizes than the student; expected the same: see student=") from None
 
 
 def fit(
@@ -114,6 +108,10 @@ def fit(
         folder, save_last=True, save_top_k=0, train_time_interval=SAVE_EVERY, enable_version_counter=False
     )
     final = ModelCheckpoint(folder, filename="final", save_on_train_epoch_end=True, enable_version_counter=False)
+    kept = []
+    if config.keep_every is not None:
+        every = timedelta(minutes=config.keep_every)
+        kept = [ModelCheckpoint(folder / "kept", train_time_interval=every, save_top_k=-1, save_weights_only=True)]
     settings: dict[str, Any] = {}
     checks = config.validation.checks
     if checks and minutes is not None:
@@ -126,7 +124,7 @@ def fit(
     trainer: L.Trainer = hydra.utils.instantiate(
         config.trainer,
         logger=loggers(config, folder),
-        callbacks=[budget, BudgetBar(title), ImageGrids(folder / "grids"), saving, final, *callbacks],
+        callbacks=[budget, BudgetBar(title), ImageGrids(folder / "grids"), saving, final, *kept, *callbacks],
         default_root_dir=folder,
         **settings,
     )

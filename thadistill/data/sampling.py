@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from thadistill.data.cache import Targets
-from thadistill.images import IMAGE_SIZE
+from thadistill.images import FACE_REGION, IMAGE_SIZE, STUDENT_FACE_REGION
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.student.face_morpher import FACE_SIZE
 from thadistill.warp import position_grid
@@ -47,6 +47,7 @@ class FacePixels(IterableDataset[FaceBatch]):
         mask_weight: of the loss. Pixels are drawn in proportion to 1 + mask_weight * mask and then all weigh the same, so
             the expected loss is the paper's, with less noise.
         seed: of the stream; ``start`` batches are skipped by drawing from a stream of their own.
+        also: posed targets, whose faces are drawn from as well.
     """
 
     def __init__(
@@ -58,20 +59,26 @@ class FacePixels(IterableDataset[FaceBatch]):
         mask_weight: float = 20.0,
         seed: int = 0,
         start: int = 0,
+        also: Targets | None = None,
     ) -> None:
-        self.targets, self.batch_size, self.pixels = targets, batch_size, pixels
+        self.batch_size, self.pixels = batch_size, pixels
         self.mask = mask.flatten()
         self.probability = 1 + mask_weight * self.mask if pixels is not None else None
         self.position = position_grid(FACE_SIZE, FACE_SIZE).flatten(1).T.contiguous()
         self.seed, self.start = seed, start
-        faces = [targets.get("face", i).half().flatten(1).T for i in range(len(targets))]
-        self.faces = torch.stack(faces)  # [n, 16384, 4]: 131 KB a pose, read in random order
+        faces, poses = [targets.get("face", i) for i in range(len(targets))], targets.pose
+        if also is not None:
+            faces += [_student_face(also.get("face_region", i)) for i in range(len(also))]
+            poses = torch.cat([poses, also.pose])
+        self.pose = poses[:, POSE_PARAMETERS.facial].contiguous()
+        # [n, 16384, 4]: 131 KB a pose, read in random order
+        self.faces = torch.stack([face.half().flatten(1).T for face in faces])
 
     def __iter__(self) -> Iterator[FaceBatch]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.start)
         while True:
-            index = torch.randint(len(self.targets), (self.batch_size,), generator=generator)
-            pose = self.targets.pose[index, POSE_PARAMETERS.facial]
+            index = torch.randint(len(self.pose), (self.batch_size,), generator=generator)
+            pose = self.pose[index]
             if self.pixels is None or self.probability is None:
                 n = self.batch_size
                 yield FaceBatch(
@@ -84,6 +91,12 @@ class FacePixels(IterableDataset[FaceBatch]):
             target = self.faces[index[:, None], pixel].float()
             # drawn by the weights already: equal weights from here on
             yield FaceBatch(pose, self.position[pixel], target, torch.zeros_like(pixel, dtype=torch.float32))
+
+
+def _student_face(region: Float[Tensor, "4 192 192"]) -> Float[Tensor, "4 128 128"]:
+    """The student's crop out of the face-morphed region that posed targets hold."""
+    top, left = STUDENT_FACE_REGION.top - FACE_REGION.top, STUDENT_FACE_REGION.left - FACE_REGION.left
+    return region[:, top : top + FACE_SIZE, left : left + FACE_SIZE]
 
 
 class BodyPatches(IterableDataset[BodyBatch]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from thadistill.student.siren import SineLayer
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 
 
-class StudentModule(L.LightningModule):
+class StudentModule(L.LightningModule, ABC):
     """Trains one network of the student.
 
     Args:
@@ -57,6 +58,15 @@ class StudentModule(L.LightningModule):
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
             for group in optimizer.param_groups:
                 group["lr"] = group["full_lr"] * factor
+
+    @abstractmethod
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        """What a batch costs: ``loss``, which is minimised, and what it is made of."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        losses = self.losses(batch)
+        self.log_losses(losses, len(batch.pose))
+        return losses["loss"]
 
     def log_losses(self, losses: dict[str, Tensor], batch_size: int) -> None:
         """Logs the training losses and the progress they were seen at."""

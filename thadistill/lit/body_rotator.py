@@ -122,14 +122,14 @@ class BodyRotatorModule(StudentModule):
         corner = (FACE_REGION.top, FACE_REGION.left)
         return warp_patches(self.image, batch.face_region, corner, grid_change, batch.corner)
 
-    def training_step(self, batch: BodyBatch, batch_idx: int) -> torch.Tensor:
+    def losses(self, batch: BodyBatch) -> dict[str, Tensor]:
+        """The weighted sum at the module's progress as ``loss``, and its terms."""
         motion, posed = self.pose(batch)
         with torch.no_grad():
             target_warped = self._warp(batch, batch.grid_change)
         terms = rotator_terms(motion, posed, batch.posed, target_warped, batch.grid_change)
         loss = terms.weighted(self.weights(self.progress))
-        self.log_losses({"loss": loss, **{k: torch.as_tensor(v) for k, v in terms._asdict().items()}}, len(batch.pose))
-        return loss
+        return {"loss": loss, **{k: torch.as_tensor(v) for k, v in terms._asdict().items()}}
 
     def validation_step(self, batch: BodyBatch, batch_idx: int) -> dict[str, Tensor]:
         motion, posed = self.pose(batch)

@@ -41,11 +41,10 @@ class FaceMorpherModule(StudentModule):
             cast(SineLayer, network.siren.sine_layers[0]).linear.weight[:, :2] *= position_gain
         self.mask_weight = mask_weight
 
-    def training_step(self, batch: FaceBatch, batch_idx: int) -> torch.Tensor:
+    def losses(self, batch: FaceBatch) -> dict[str, Tensor]:
+        """The loss, as ``loss``."""
         painted = self.network.at(batch.pose, batch.position)
-        loss = face_loss(painted, batch.target, batch.mask, self.mask_weight)
-        self.log_losses({"loss": loss}, len(batch.pose))
-        return loss
+        return {"loss": face_loss(painted, batch.target, batch.mask, self.mask_weight)}
 
     def validation_step(self, batch: FaceBatch, batch_idx: int) -> dict[str, Tensor]:
         painted = self.network.at(batch.pose, batch.position)

@@ -1,0 +1,148 @@
+"""Distillation speed: runs a recipe from nothing under a wall-clock budget and follows its quality over the minutes.
+
+    python experiments/distill_speed/run.py NAME --minutes 15 [distill's overrides, as recipe=paper init=warm]
+
+The command that is measured is ``thadistill distill``, as a process of its own with an empty folder for targets: imports,
+teacher, training and evaluation all count. Checkpoints that it keeps on the way are evaluated afterwards, on the same
+held-out poses as its end. Rows go to results.csv, those of NAME replaced; report.py makes plot.png and table.md of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from thadistill.cli.app import conf_dir
+from thadistill.data.build import PoseSequence, open_cache
+from thadistill.distillation import device
+from thadistill.evaluation import cached_targets, evaluate
+from thadistill.images import load_face_mask
+from thadistill.lit import BodyRotatorModule
+from thadistill.report import environment, write_csv
+from thadistill.student import CharacterModel
+
+HERE = Path(__file__).parent
+FIGURES = ("psnr", "psnr_display", "face_psnr", "eye_mouth_psnr", "flow_epe_px")
+
+
+def measured(overrides: list[str], log: Path) -> dict[str, float]:
+    """Runs ``thadistill distill`` and watches its memory; gives when it began, its minutes, and its peaks in MB.
+
+    ``peak_mb`` is what the process holds of its own; targets are mapped files, which ``peak_with_files_mb`` has too.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    peaks = {"RssAnon": 0, "VmHWM": 0}
+    started = time.time()
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "thadistill.cli", "distill", *overrides], stdout=file, stderr=subprocess.STDOUT
+        )
+        while process.poll() is None:
+            try:
+                lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+                found = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith("kB")}
+                peaks = {name: max(peak, found.get(name, 0)) for name, peak in peaks.items()}
+            except OSError:  # not Linux, or just ended
+                pass
+            time.sleep(0.5)
+    minutes = (time.time() - started) / 60
+    if process.returncode:
+        sys.exit(f"distill ended with status {process.returncode}: see {log}")
+    mb = {name: round(peak * 1024 / 1e6) for name, peak in peaks.items()}
+    return {
+        "started": started,
+        "minutes": minutes,
+        "peak_mb": mb["RssAnon"],
+        "peak_with_files_mb": mb["VmHWM"],
+    }
+
+
+def composed(overrides: list[str]) -> DictConfig:
+    """The configuration that the measured command had."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        return compose("distill", overrides=overrides)
+
+
+def on_the_way(config: DictConfig, out: Path, started: float) -> list[tuple[float, CharacterModel]]:
+    """(minutes since the start, student) at each kept checkpoint of the body rotator, with the finished face morpher."""
+    finished = CharacterModel.load(out / "character_model")
+    students = []
+    for path in sorted((out / "body" / "kept").glob("*.ckpt"), key=lambda path: path.stat().st_mtime):
+        module: BodyRotatorModule = hydra.utils.instantiate(config.modules.body_rotator, image=finished.image)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        module.load_state_dict(content["state_dict"])
+        model = CharacterModel(finished.image, finished.face_morpher, module.student()).eval()
+        students.append(((path.stat().st_mtime - started) / 60, model))
+    return students
+
+
+def points(config: DictConfig, out: Path, run: dict[str, float]) -> list[dict[str, Any]]:
+    """A row for each kept checkpoint, and one for the end."""
+    place = Path(config.targets) / "held_out"
+    finished = CharacterModel.load(out / "character_model")
+    mask = load_face_mask(out / "character_model" / "face_mask.png")
+    teacher = hydra.utils.instantiate(config.teacher, device=device(config))
+    poses = PoseSequence(seed=config.evaluation.seed)
+    targets = open_cache("posed", teacher, finished.image, poses, place).open(config.evaluation.poses)
+    given = list(cached_targets(targets, finished.image))
+    rows = []
+    for minutes, model in [*on_the_way(config, out, run["started"]), (run["minutes"], finished)]:
+        metrics, _ = evaluate(model.compile(runtime="exact"), given, mask)
+        rows.append({"minutes": round(minutes, 2), **{name: round(metrics[name], 4) for name in FIGURES}})
+    return [{**row, "at": "end" if row is rows[-1] else "on the way"} for row in rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="of this run, in results.csv and the plot")
+    parser.add_argument("--minutes", type=float, default=15.0, help="the budget")
+    parser.add_argument("--keep", type=float, default=2.0, help="minutes of body training between checkpoints")
+    parser.add_argument("--results", type=Path, default=HERE / "results.csv")
+    given, overrides = parser.parse_known_args()
+    out = HERE / "outputs" / given.name
+    shutil.rmtree(out, ignore_errors=True)
+    overrides = [*overrides, f"budget_minutes={given.minutes}", f"keep_every={given.keep}"]
+    overrides += [f"out={out}", f"targets={out}/targets", f"logs={out}/logs"]
+    run = measured(overrides, out / "log.txt")
+    config = composed(overrides)
+    choices = dict(override.split("=", 1) for override in overrides)
+    about = {
+        "name": given.name,
+        "recipe": config.recipe.name,
+        "start": "cold" if config.init is None else "warm",
+        "student": f"{config.student.name}, width_scale {config.student.body_rotator.get('width_scale', 1):g}",
+        "character": choices.get("character", "lambda_00"),
+        "teacher": choices.get("teacher", "tha3"),
+        "device": str(device(config)),
+        "hardware": environment()["hardware"],
+        "budget_minutes": given.minutes,
+        "seed": config.seed,
+        "commit": environment()["commit"],
+        "peak_mb": run["peak_mb"],
+        "peak_with_files_mb": run["peak_with_files_mb"],
+        "overrides": " ".join(sorted(o for o in overrides if not o.startswith(("out=", "targets=", "logs=")))),
+    }
+    rows = [about | row for row in points(config, out, run)]
+    before = []
+    if given.results.is_file():
+        with given.results.open(newline="") as file:
+            before = [row for row in csv.DictReader(file) if row["name"] != given.name]
+    write_csv(given.results, [*before, *rows])
+    shutil.rmtree(out / "targets")
+    (out / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    print(rows[-1])
+
+
+if __name__ == "__main__":
+    main()
