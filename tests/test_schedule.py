@@ -8,6 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from thadistill.cli.app import conf_dir
+from thadistill.errors import UserError
 from thadistill.losses import RotatorTerms, face_loss, rotator_terms
 from thadistill.schedule import PhaseWeights, Steps, WarmupCosine
 from thadistill.student.body_rotator import Motion, Posed
@@ -47,6 +48,22 @@ def test_the_papers_rates_of_the_face_morpher(examples: int, rate: float) -> Non
 def test_the_papers_phases(examples: int, weights: tuple[float, ...]) -> None:
     recipe = paper().body_rotator  # type: ignore[attr-defined]
     assert tuple(hydra.utils.instantiate(recipe.weights)(examples / recipe.examples)) == weights
+
+
+def test_a_subset_of_phases_shares_the_whole_training_in_proportion() -> None:
+    weights = [[phase, 0.0, 0.0, 0.0] for phase in (1.0, 2.0, 3.0)]
+
+    def phase(phases: list[int] | None, progress: float) -> float:
+        return float(PhaseWeights([0.2, 0.6], weights, phases)(progress).blended)
+
+    # lengths 0.2, 0.4, 0.4: without the second, the first lasts a third
+    assert [phase([1, 3], at) for at in (0.0, 0.33, 0.34, 1.0)] == [1, 1, 3, 3]
+    assert [phase([2, 3], at) for at in (0.0, 0.49, 0.51, 1.0)] == [2, 2, 3, 3]
+    assert [phase([2], at) for at in (0.0, 0.5, 1.0)] == [2, 2, 2]
+    assert all(phase([1, 2, 3], at / 10) == phase(None, at / 10) for at in range(11))
+    for wrong in ([], [0], [4, 1]):
+        with pytest.raises(UserError, match="expected some of 1 to 3"):
+            phase(wrong, 0.5)
 
 
 def test_warmup_then_cosine() -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
+from thadistill.errors import UserError
 from thadistill.losses import RotatorTerms
 
 LearningRate = Callable[[float], float]  # progress -> factor on the optimiser's own learning rate
@@ -39,13 +41,23 @@ class WarmupCosine:
 
 
 class PhaseWeights:
-    """The body rotator's loss weights by phase: ``weights[i]`` (blended, warped, grid, colour) until ``until[i]``."""
+    """The body rotator's loss weights by phase: ``weights[i]`` (blended, warped, grid, colour) until ``until[i]``.
 
-    def __init__(self, until: Sequence[float], weights: Sequence[Sequence[float]]) -> None:
+    ``phases`` (numbers from 1; None: all) keeps only some: they fill the whole training in the proportions they had.
+    """
+
+    def __init__(
+        self, until: Sequence[float], weights: Sequence[Sequence[float]], phases: Sequence[int] | None = None
+    ) -> None:
         if len(weights) != len(until) + 1 or list(until) != sorted(until):
             raise ValueError(f"until {list(until)} must ascend and have one entry less than the {len(weights)} weights")
-        self.until = list(until)
-        self.weights = [RotatorTerms(*row) for row in weights]
+        chosen = sorted(range(1, len(weights) + 1) if phases is None else {*phases})
+        if not chosen or not {*chosen} <= {*range(1, len(weights) + 1)}:
+            raise UserError(f"phases={list(phases or [])}; expected some of 1 to {len(weights)}")
+        ends = [0.0, *until, 1.0]
+        lengths = [ends[phase] - ends[phase - 1] for phase in chosen]
+        self.until = [end / sum(lengths) for end in accumulate(lengths[:-1])]
+        self.weights = [RotatorTerms(*weights[phase - 1]) for phase in chosen]
 
     def __call__(self, progress: float) -> RotatorTerms:
         return self.weights[sum(progress >= end for end in self.until)]

@@ -43,9 +43,25 @@ def test_initial_weights_keep_to_sitzmanns_bounds() -> None:
     assert float(later.linear.weight.abs().max()) > 0.99 * math.sqrt(6 / 360) / 30
 
 
+def test_the_variants_of_table_6_have_the_papers_number_of_parameters() -> None:
+    assert sum(p.numel() for p in BodyRotator(sizes=(512, 512, 512)).parameters()) == 331_567
+    counts = [sum(p.numel() for p in BodyRotator((512,), (w,), depth=9).parameters()) for w in (199, 200, 201)]
+    assert min(counts, key=lambda count: abs(count - 331_567)) == counts[1] == 332_607
+
+
+SHAPES = {
+    "proposed": ((16, 32, 64), (12, 10, 8)),
+    "vanilla": ((64,), (12,)),
+    "single_resolution": ((64, 64, 64), (12, 10, 8)),
+    "mixed": ((32, 32, 64), (12, 10, 8)),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", [4, 16, 64])
-def test_patches_equal_the_whole_image(size: int) -> None:
-    rotator, pose = small_rotator(), poses(4)
+def test_patches_equal_the_whole_image(size: int, shape: str) -> None:
+    torch.manual_seed(0)
+    rotator, pose = BodyRotator(*SHAPES[shape]), poses(4)
     corner = torch.tensor([[0, 0], [64 - size, 64 - size], [0, 64 - size], [(64 - size) // 8 * 4, 0]])
     whole, patch = rotator(pose), rotator.patches(pose, corner, size)
     for name in Motion._fields:

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from thadistill.errors import UserError
@@ -85,6 +86,11 @@ def compile_model(model: CharacterModel, runtime: str = "exact", **options: obje
     Raises: UserError when there is no such runtime, or it cannot run here.
     """
     name = resolve(runtime, model.image.device.type)
+    sizes = model.body_rotator.sizes
+    if name != "eager" and any(b != 2 * a for a, b in pairwise(sizes)):
+        raise UserError(
+            f"runtime {runtime} was given levels of {sizes}; expected each twice the last: use runtime=eager"
+        )
     if runtime in _CHOSEN and name == "folded":
         options = {key: value for key, value in options.items() if key not in _NATIVE_ONLY}
     try:

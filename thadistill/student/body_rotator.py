@@ -41,7 +41,7 @@ class BodyRotator(nn.Module):
     """Pose -> grid change, alpha and colour change at 512x512 (THA4 section 4, "multi-resolution SIREN").
 
     Args:
-        sizes: image size of each level, each twice the one before.
+        sizes: image size of each level, each twice the one before, or the same: then nothing is upsampled between.
         widths: channels of each level; the paper's student has 360, 180 and 90.
         depth: sine layers a level.
         width_scale: multiplies the widths; 1 is the paper's student, of 331,567 parameters.
@@ -60,8 +60,10 @@ class BodyRotator(nn.Module):
         omega: float = 30.0,
     ) -> None:
         super().__init__()
-        if len(sizes) != len(widths) or any(b != 2 * a for a, b in pairwise(sizes)):
-            raise ValueError(f"sizes {list(sizes)}, widths {list(widths)}; expected one width a level, sizes doubling")
+        if len(sizes) != len(widths) or any(b not in (a, 2 * a) for a, b in pairwise(sizes)):
+            raise ValueError(
+                f"sizes {list(sizes)}, widths {list(widths)}; expected one width a level, sizes doubling or equal"
+            )
         self.sizes = tuple(sizes)
         scaled = [max(1, round(width * width_scale)) for width in widths]
         following = [*scaled[1:], scaled[-1]]
@@ -89,24 +91,25 @@ class BodyRotator(nn.Module):
     def patches(self, pose: Float[Tensor, "n 45"], corner: Int[Tensor, "n 2"], size: int) -> Motion:
         """The same values on one square of the image for each pose, for training on patches.
 
-        ``corner`` is the top and left pixel, ``size`` the side; all are multiples of ``2 ** (levels - 1)``. Each level
+        ``corner`` is the top and left pixel, ``size`` the side; all are multiples of last size / first size. Each level
         is evaluated on its part of the square plus the one pixel around it that bilinear upsampling reads; beyond the
         image positions are clamped, which is what upsampling does there. Equal to :meth:`forward` but for rounding:
         pose and position enter as a bias, and a level's first convolution is applied before the upsampling.
 
         Raises: ValueError when corner or size is not such a multiple.
         """
-        levels = len(self.sizes)
-        unit = 2 ** (levels - 1)
+        unit = self.sizes[-1] // self.sizes[0]
         if size % unit or bool((corner % unit).any()):
-            raise ValueError(f"patch corners and size {size} must be multiples of {unit} for {levels} levels")
+            raise ValueError(f"patch corners and size {size} must be multiples of {unit} for sizes {self.sizes}")
         below: Tensor | None = None
-        for level, (image_size, layers) in enumerate(zip(self.sizes, self.siren_layers, strict=True)):
-            scale = 2 ** (levels - 1 - level)
+        before = None
+        for image_size, layers in zip(self.sizes, self.siren_layers, strict=True):
+            scale = self.sizes[-1] // image_size
             margin = 1 if scale > 1 else 0
             side = size // scale + 2 * margin
             coordinates = _coordinates(corner // scale - margin, side, image_size)
-            below = _run_level([*cast(nn.ModuleList, layers)], pose, coordinates, side, below)
+            below = _run_level([*cast(nn.ModuleList, layers)], pose, coordinates, side, below, image_size != before)
+            before = image_size
         assert below is not None
         x = below
         channels = F.linear(x, self.last_linear.weight[:, :, 0, 0], self.last_linear.bias)
@@ -125,8 +128,12 @@ def _run_level(
     coordinates: Float[Tensor, "n p 3"],
     side: int,
     below: Float[Tensor, "n s s c"] | None,
+    doubling: bool,
 ) -> Float[Tensor, "n t t d"]:
-    """One level on squares of ``side`` pixels: pose and position as planes, features of the level below raised."""
+    """One level on squares of ``side`` pixels: pose and position as planes, features of the level below raised.
+
+    ``doubling``: whether the level below is half as large, else it is of this size.
+    """
     first, *rest = layers
     matrix = first.matrix * first.omega
     features = matrix.shape[1] - 2 - POSE_SIZE
@@ -135,7 +142,8 @@ def _run_level(
     if below is None:
         phase = torch.bmm(coordinates, plane)
     else:
-        raised = _upsample(F.linear(below, matrix[:, :features]), side)
+        raised = F.linear(below, matrix[:, :features])
+        raised = _upsample(raised, side) if doubling else raised
         phase = torch.baddbmm(raised.flatten(1, 2), coordinates, plane)
     x = torch.sin(phase).unflatten(1, (side, side))
     for layer in rest:

@@ -23,6 +23,8 @@ from thadistill.student.body_rotator import BodyRotator
 from thadistill.student.face_morpher import FaceMorpher
 
 _MANIFEST = "character_model.yaml"
+# in body_morpher.pt, where levels are of one size, which no tensor's shape tells; the authors' programs then refuse it
+_SIZES = "sizes"
 _KEYS = ("character_image_file_name", "face_morpher_file_name", "body_morpher_file_name")
 
 
@@ -75,6 +77,8 @@ class CharacterModel(nn.Module):
     def save(self, folder: str | Path) -> Path:
         """Writes the folder in the authors' layout and tensor names, so that their programs open it.
 
+        Of the paper's architecture, that is: a rotator whose levels do not double carries its sizes as one more tensor,
+        which the authors' programs refuse and :meth:`load` reads.
         The folder appears or changes file by file, each whole (written beside, then renamed).
         """
         folder = Path(folder)
@@ -83,6 +87,8 @@ class CharacterModel(nn.Module):
         _write(folder / "character.png", lambda path: picture.save(path, format="PNG"))
         for name, network in (("face_morpher.pt", self.face_morpher), ("body_morpher.pt", self.body_rotator)):
             tensors = {key: value.detach().float().cpu().contiguous() for key, value in network.state_dict().items()}
+            if isinstance(network, BodyRotator) and len({*network.sizes}) < len(network.sizes):
+                tensors[_SIZES] = torch.tensor(network.sizes)
             _write(folder / name, partial(torch.save, tensors))
         manifest = dict(zip(_KEYS, ("character.png", "face_morpher.pt", "body_morpher.pt"), strict=True))
         _write(folder / _MANIFEST, lambda path: path.write_text(yaml.safe_dump(manifest, sort_keys=False)))
@@ -159,6 +165,12 @@ def _build_body_rotator(tensors: Mapping[str, Tensor], path: Path) -> BodyRotato
     except KeyError as error:
         raise UserError(f"{path} lacks {error}; expected a body rotator's tensors") from None
     sizes = [512 >> (levels - 1 - level) for level in range(levels)]
-    network = BodyRotator(sizes=sizes, widths=widths, depth=depth)
-    _fill(network, tensors, path)
+    own = {key: value for key, value in tensors.items() if key != _SIZES}
+    if _SIZES in tensors:
+        sizes = tensors[_SIZES].flatten().tolist()
+    try:
+        network = BodyRotator(sizes=sizes, widths=widths, depth=depth)
+    except ValueError as error:
+        raise UserError(f"{path} is not a body rotator: {error}") from None
+    _fill(network, own, path)
     return network
