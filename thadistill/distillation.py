@@ -28,8 +28,9 @@ from thadistill.data.character import Character
 from thadistill.data.face_mask import face_mask_from_targets
 from thadistill.errors import UserError
 from thadistill.evaluation import cached_targets, evaluate, quality_grid
+from thadistill.frame_rate import student_frame_rate, teacher_frame_rate
 from thadistill.metrics.image import psnr
-from thadistill.report import distill_report, environment, write_csv, write_json, write_text
+from thadistill.report import distill_report, environment, given_overrides, write_csv, write_json, write_text
 from thadistill.student import CharacterModel
 from thadistill.student.body_rotator import Motion
 from thadistill.teacher import Teacher
@@ -162,6 +163,7 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         )
         told["detail"] = f"{len(targets['face']) + len(targets['posed'])} poses"
     last = 0.1 + 0.03 * config.evaluation.poses if str(device(config)) == "cpu" else 0.3
+    last += 0.08 if config.evaluation.speed else 0
     body_minutes = run.planned(
         "body_minutes", lambda: max(0.02 * budget, budget - run.minutes - min(last, 0.2 * budget))
     )
@@ -174,6 +176,11 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
     with run.stage("evaluation") as told:
         told["detail"] = f"{len(targets['held_out'])} held-out poses"
         metrics, grid = _evaluate(config, model, targets["held_out"], character.image, mask)
+    if config.evaluation.speed:
+        with run.stage("frame rate") as told:
+            speed = student_frame_rate(model, config.evaluation.runtime)
+            metrics |= speed | teacher_frame_rate(teacher, character.image)
+            told["detail"] = f"student {metrics['student_ms']:.1f} ms, teacher {metrics['teacher_ms']:.0f} ms a frame"
     _write(run, config, out, budget, model, mask, character, teacher, metrics, grid)
     return metrics
 
@@ -306,6 +313,7 @@ def _write(
         "size_mb": model.size_mb,
         "stages": run.state["stages"],
         "environment": environment(),
+        "overrides": given_overrides(),
         "command": " ".join(["thadistill", *sys.argv[0].split()[1:], *sys.argv[1:]]),
     }
     extra = {key: metrics[key] for key in ("psnr_teacher_face", "psnr_unmoved")}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 
 import thadistill
 from thadistill.errors import UserError
@@ -78,6 +79,13 @@ def environment() -> dict[str, Any]:
         "thadistill": thadistill.__version__,
         "commit": commit(),
     }
+
+
+def given_overrides() -> list[str]:
+    """What the command line set, but for the output folder: what a sweep's table has columns for."""
+    if not HydraConfig.initialized():
+        return []
+    return [item for item in HydraConfig.get().overrides.task if item.partition("=")[0] != "out"]
 
 
 def commit() -> str | None:

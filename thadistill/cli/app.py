@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import importlib
 import os
 import sys
@@ -15,11 +16,15 @@ import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from thadistill.cli import job
+from thadistill.cli.job import SweepFailed
 from thadistill.errors import UserError
 
 STARTED = time.monotonic()  # budgets count from here: imports are part of what a user waits for
@@ -34,7 +39,17 @@ VERBS = {
     "benchmark": "frame rate of a student or a teacher",
 }
 WITH_CHARACTER = ("cache", "train", "distill")
-_FLAGS_WITHOUT_CHECK = {"-m", "--multirun", "--help", "-h", "--hydra-help", "--info", "--version", "--cfg", "-c"}
+_SWEEP_FLAGS = {"-m", "--multirun"}
+_FLAGS_WITHOUT_CHECK = {*_SWEEP_FLAGS, "--help", "-h", "--hydra-help", "--info", "--version", "--cfg", "-c"}
+
+
+def folder_name(overrides: str) -> str:
+    """A sweep job's folder: its overrides; long ones are cut, and told apart by a hash."""
+    name = overrides.replace("/", "_").replace("'", "")
+    return name if len(name.encode()) <= 200 else f"{name[:180]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 
 
 def conf_dir() -> Path:
@@ -54,15 +69,26 @@ def main(arguments: list[str] | None = None) -> None:
     if verb not in VERBS:
         fail(f"'{verb}' is not a command; expected one of {', '.join(VERBS)}: see 'thadistill --help'")
     overrides = read_folders(verb, rest)
-    if not _FLAGS_WITHOUT_CHECK & set(overrides):
+    sweep = bool(_SWEEP_FLAGS & set(overrides))
+    if sweep:
+        from thadistill.sweeps.plugins import register
+
+        register()
+    elif not _FLAGS_WITHOUT_CHECK & set(overrides):
         check(verb, overrides)
-    task = importlib.import_module(f"thadistill.cli.{verb}").run
     sys.argv = [f"thadistill {verb}", *overrides]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # what is not a user's mistake deserves its traceback
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(guarded(task))()
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(guarded(verb))()
     except UserError as error:
         fail(str(error))
+    except SweepFailed as error:
+        print(f"thadistill: {error}", file=sys.stderr)
+        sys.exit(1)
+    except (HydraException, OmegaConfBaseException) as error:
+        if not sweep:
+            raise
+        fail(_one_line(error, verb))
     except KeyboardInterrupt:
         print("interrupted: what was saved is kept, the same command continues", file=sys.stderr)
         sys.exit(130)
@@ -83,20 +109,23 @@ def usage() -> str:
     )
 
 
-def guarded(task: Callable[[DictConfig, Path], Any]) -> Callable[[DictConfig], Any]:
-    """The task as Hydra calls it: with the output folder, removed again if a mistake left it empty."""
+def guarded(verb: str) -> Callable[[DictConfig], Any]:
+    """The verb as Hydra calls it: with the output folder, removed again if a mistake left it empty.
+
+    In a sweep it is a process of its own instead.
+    """
 
     def run(config: DictConfig) -> Any:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return job.run(job.describe(config, verb))
         out = Path(HydraConfig.get().runtime.output_dir)
         try:
-            return task(config, out)
+            return importlib.import_module(f"thadistill.cli.{verb}").run(config, out)
         except (UserError, InstantiationException, OSError, RuntimeError) as error:
             mistake = _mistake(error)
             if mistake is None:
                 raise
             remove_empty(out)
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise mistake from None  # the sweep says which job failed
             fail(str(mistake))
 
     return run
@@ -127,16 +156,8 @@ def read_folders(verb: str, arguments: list[str]) -> list[str]:
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key == "character" and value and not _is_option("character", value):
-            if any(mark in value for mark in ("*", ",")) and not Path(value).exists():
-                read.append(argument)  # a sweep over names
-                continue
-            if not Path(value).is_dir():
-                names = sorted(path.stem for path in (conf_dir() / "character").glob("*.yaml") if path.stem != "folder")
-                fail(
-                    f"character={value} is unknown; expected a folder with character.png, or one of {', '.join(names)}"
-                )
-            read += ["character=folder", f"character.folder='{Path(value).resolve()}'"]
-        elif key == "runtime" and "," in value and not {"-m", "--multirun"} & set(arguments):
+            read += _characters(value)
+        elif key == "runtime" and "," in value and not _SWEEP_FLAGS & set(arguments):
             read.append(f"runtime='{value}'")  # a list of names, not a sweep
         else:
             read.append(argument)
@@ -147,6 +168,30 @@ def read_folders(verb: str, arguments: list[str]) -> list[str]:
     ):
         read.append("character=puppet")
     return read
+
+
+def _characters(value: str) -> list[str]:
+    """A folder, or several names or folders to sweep over, as overrides: ``a,b``, ``glob(crypko_*)``, ``mine/*``."""
+    samples = [path.stem for path in (conf_dir() / "character").glob("*.yaml") if path.stem not in ("folder", "puppet")]
+    if value.startswith("glob("):
+        pattern = OverridesParser.create().parse_override(f"character={value}").value()
+        assert isinstance(pattern, Glob)
+        chosen = pattern.filter(sorted(samples))
+    elif "*" in value and not Path(value).exists():
+        chosen = sorted(str(path.parent) for path in Path.cwd().glob(f"{value}/character.png"))
+    else:
+        chosen = [value] if Path(value).exists() else value.split(",")
+    unknown = [name for name in chosen or [value] if not _is_option("character", name) and not Path(name).is_dir()]
+    if unknown:
+        expected = f"a folder with character.png, or one of {', '.join(sorted([*samples, 'puppet']))}"
+        fail(f"character={unknown[0]} is unknown; expected {expected}")
+    folders = [name for name in chosen if not _is_option("character", name)]
+    if not folders:
+        return [f"character={','.join(chosen)}"]
+    if len(folders) < len(chosen):
+        fail(f"character={value} mixes names and folders; expected one kind in a sweep: run two")
+    quoted = ",".join(f"'{Path(folder).resolve()}'" for folder in folders)
+    return ["character=folder", f"character.folder={quoted}"]
 
 
 def _is_option(group: str, value: str) -> bool:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from thadistill.cli.app import STARTED
 from thadistill.cli.relaunch import relaunchable
 from thadistill.distillation import train_one
+from thadistill.report import given_overrides, write_json
 from thadistill.teacher_training import train_teacher
 
 
@@ -17,4 +18,7 @@ def run(config: DictConfig, out: Path) -> float:
     if config.module == "teacher":
         with relaunchable("train"):
             return train_teacher(config, out)
-    return train_one(config, out, STARTED)
+    psnr = train_one(config, out, STARTED)
+    about = {"module": config.module, "recipe": config.recipe.name, "seed": config.seed}
+    write_json(out / "metrics.json", {"psnr": psnr, **about, "overrides": given_overrides()})
+    return psnr

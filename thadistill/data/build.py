@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from jaxtyping import Float
 from torch import Tensor
 
@@ -85,8 +86,9 @@ def build_targets(
 ) -> int:
     """Fills ``cache`` up to ``count`` poses, or until ``seconds`` have passed, continuing what is there.
 
-    At least one shard is built whatever the time; several processes share the work by data.distributed. ``report`` is
-    told how many poses of this call are on disk. Returns the poses now in the cache.
+    At least one shard is built whatever the time. Shards that another run is building are left to it, and waited for at
+    the end; several processes of one run share the work by data.distributed. ``report`` is told how many poses of this
+    call are on disk. Returns the poses now in the cache.
 
     Raises: UserError when the disk is full.
     """
@@ -95,16 +97,31 @@ def build_targets(
     device = next(teacher.parameters(), torch.empty(0)).device
     image = image[None].to(device)
     slowest = 0.0
+    others: list[int] = []
     for index, part in enumerate(parts):
         if not cache.has_shard(index):
             started = time.monotonic()
-            if end is not None and len(cache) and started + slowest > end:
+            if end is not None and (len(cache) or others) and started + slowest > end:
                 break
-            cache.write_shard(index, shard_targets(cache.key.kind, teacher, image, part, batch_size))
-            slowest = max(slowest, time.monotonic() - started)
+            try:
+                with shard_lock(cache, index).acquire(blocking=False):
+                    if not cache.has_shard(index):
+                        cache.write_shard(index, shard_targets(cache.key.kind, teacher, image, part, batch_size))
+                slowest = max(slowest, time.monotonic() - started)
+            except Timeout:
+                others.append(index)
         report(min(count, (index + 1) * SHARD))
+    for index in others:  # what another process began is about to be whole; if that one ended, it is left
+        with shard_lock(cache, index):
+            if not cache.has_shard(index) and len(cache) == index * SHARD:
+                cache.write_shard(index, shard_targets(cache.key.kind, teacher, image, parts[index], batch_size))
     cache.write_manifest()
     return len(cache)
+
+
+def shard_lock(cache: TargetCache, index: int) -> FileLock:
+    """Held by the process that builds a shard; runs on the same targets so share the work instead of repeating it."""
+    return FileLock(cache.folder / f".shard-{index:05d}.lock")
 
 
 def shard_poses(poses: PoseSequence, count: int) -> list[Float[Tensor, "_n 45"]]:

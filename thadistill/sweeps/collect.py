@@ -13,7 +13,7 @@ from thadistill.report import write_csv, write_text
 from thadistill.sweeps.pareto import pareto_front
 
 QUALITY, COST = "psnr", "student_ms"  # the plot's axes
-SPEED_KEYS = ("student_ms", "student_fps", "teacher_ms", "runtime", "threads")
+SPEED_KEYS = ("student_ms", "student_fps", "student_cpu_ms", "teacher_ms", "runtime", "threads", "load")
 ABOUT_KEYS = ("module", "character", "teacher", "recipe", "seed", "budget_minutes", "minutes", "size_mb")
 STATE_KEYS = ("status", "error", "pareto")
 _TABLE_FIGURES = (QUALITY, "face_psnr", "eye_mouth_psnr", "flow_epe_px", "size_mb", COST, "student_fps")
@@ -74,7 +74,8 @@ def _read(place: Path) -> tuple[dict[str, str], dict[str, Any]]:
     job, metrics = records.get("job.json", {}), records.get("metrics.json", {})
     given = metrics.get("overrides") or job.get("overrides") or []
     overrides = dict(str(item).lstrip("+~").partition("=")[::2] for item in given)
-    about = {**metrics, **(metrics.get("speed") or {})}
+    about = dict(metrics)
+    about.setdefault("minutes", job.get("minutes"))
     if "stages" in metrics:
         about["minutes"] = round(sum(stage["minutes"] for stage in metrics["stages"]), 3)
     failed = job.get("status") == "failed" or damaged is not None
