@@ -21,6 +21,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
+from thadistill.callbacks import Scene
 from thadistill.callbacks.progress import progress_bar
 from thadistill.data.build import PoseSequence, build_targets, open_cache
 from thadistill.data.cache import Kind, TargetCache, Targets
@@ -159,7 +160,14 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
     face_minutes = run.planned("face_minutes", lambda: config.recipe.face_morpher.share * budget)
     with run.stage("face morpher") as told:
         face, _ = train_face_morpher(
-            config, targets["face"], targets["held_out_face"], mask, face_minutes, out / "face", targets["posed"]
+            config,
+            targets["face"],
+            targets["held_out_face"],
+            mask,
+            face_minutes,
+            out / "face",
+            targets["posed"],
+            Scene(character.image, targets["held_out_face"], mask),
         )
         told["detail"] = f"{len(targets['face']) + len(targets['posed'])} poses"
     last = 0.1 + 0.03 * config.evaluation.poses if str(device(config)) == "cpu" else 0.3
@@ -169,7 +177,13 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
     )
     with run.stage("body rotator") as told:
         body, _ = train_body_rotator(
-            config, character.image, targets["posed"], targets["held_out"], body_minutes, out / "body"
+            config,
+            character.image,
+            targets["posed"],
+            targets["held_out"],
+            body_minutes,
+            out / "body",
+            Scene(character.image, targets["held_out"], mask, face, teacher),
         )
         told["detail"] = f"{len(targets['posed'])} poses"
     model = CharacterModel(character.image, face.cpu(), body.cpu()).to(device(config)).eval()
@@ -352,9 +366,13 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
         if config.module == "face_morpher":
             mask = character.face_mask
             mask = face_mask_from_targets(targets["face"], character.image) if mask is None else mask
-            trainer = train_face_morpher(config, targets["face"], targets["held_out_face"], mask, minutes, out)[1]
+            scene = Scene(character.image, targets["held_out_face"], mask)
+            _, trainer = train_face_morpher(
+                config, targets["face"], targets["held_out_face"], mask, minutes, out, scene=scene
+            )
         else:
-            trainer = train_body_rotator(config, character.image, targets["posed"], targets["held_out"], minutes, out)[
-                1
-            ]
+            scene = Scene(character.image, targets["held_out"], character.face_mask, teacher=teacher)
+            _, trainer = train_body_rotator(
+                config, character.image, targets["posed"], targets["held_out"], minutes, out, scene
+            )
     return float(trainer.callback_metrics.get("val/psnr", float("nan")))

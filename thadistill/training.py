@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 from torch import Tensor
 
-from thadistill.callbacks import Budget, BudgetBar, ImageGrids
+from thadistill.callbacks import Budget, BudgetBar, ImageGrids, Scene
 from thadistill.data.cache import Targets
 from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
 from thadistill.errors import UserError
@@ -46,10 +46,11 @@ def train_face_morpher(
     minutes: float | None,
     folder: Path,
     posed: Targets | None = None,
+    scene: Scene | None = None,
 ) -> tuple[FaceMorpher, L.Trainer]:
     """Trains ``config.student.face_morpher`` by ``config.recipe.face_morpher``; checkpoints go to ``folder``.
 
-    ``posed``: the body rotator's targets, whose faces are trained on too.
+    ``posed``: the body rotator's targets, whose faces are trained on too. ``scene``: for the callbacks of conf/callbacks.
     """
     recipe = config.recipe.face_morpher
     network: FaceMorpher = hydra.utils.instantiate(config.student.face_morpher)
@@ -62,7 +63,7 @@ def train_face_morpher(
         return stream(targets, crop, mask_weight=recipe.mask_weight, also=posed, **place)
 
     data = DistillDataModule(train, WholeFaces(held_out, crop, config.validation.poses * 4), config.seed)
-    trainer = fit(module, data, config, recipe, minutes, folder, "face morpher")
+    trainer = fit(module, data, config, recipe, minutes, folder, "face morpher", compared(config, folder, scene))
     return module.network, trainer
 
 
@@ -73,6 +74,7 @@ def train_body_rotator(
     held_out: Targets,
     minutes: float | None,
     folder: Path,
+    scene: Scene | None = None,
 ) -> tuple[BodyRotator, L.Trainer]:
     """Trains ``config.student.body_rotator`` by ``config.recipe.body_rotator``; see :func:`train_face_morpher`."""
     recipe = config.recipe.body_rotator
@@ -85,7 +87,7 @@ def train_body_rotator(
         return stream(targets, **place)
 
     data = DistillDataModule(train, WholeBodies(held_out, config.validation.poses), config.seed)
-    trainer = fit(module, data, config, recipe, minutes, folder, "body rotator")
+    trainer = fit(module, data, config, recipe, minutes, folder, "body rotator", compared(config, folder, scene))
     return module.student(), trainer
 
 
@@ -137,6 +139,14 @@ def fit(
         raise KeyboardInterrupt from None
     module.eval()
     return trainer
+
+
+def compared(config: DictConfig, folder: Path, scene: Scene | None) -> list[L.Callback]:
+    """The callbacks of conf/callbacks, which watch the student beside its teacher; none without a scene."""
+    chosen = config.get("callbacks") or {}
+    return (
+        [] if scene is None else [hydra.utils.instantiate(chosen[name], scene=scene, folder=folder) for name in chosen]
+    )
 
 
 def check_checkpoint(path: Path, module: L.LightningModule) -> None:

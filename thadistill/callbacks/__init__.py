@@ -1,7 +1,11 @@
-"""Callbacks: budgets, progress, and what a training shows of itself."""
+"""Callbacks: budgets, progress, and what a training shows of itself and of its teacher."""
 
+from thadistill.callbacks.best import BestCheckpoint
 from thadistill.callbacks.budget import Budget
+from thadistill.callbacks.compare import StudentVsTeacher
+from thadistill.callbacks.frame_rate import FrameRate
 from thadistill.callbacks.grids import ImageGrids
 from thadistill.callbacks.progress import BudgetBar
+from thadistill.callbacks.scene import Scene
 
-__all__ = ["Budget", "BudgetBar", "ImageGrids"]
+__all__ = ["BestCheckpoint", "Budget", "BudgetBar", "FrameRate", "ImageGrids", "Scene", "StudentVsTeacher"]

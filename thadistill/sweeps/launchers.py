@@ -148,7 +148,7 @@ class RayLauncher(JobLauncher):
         ray = _import("ray")
         mine = not ray.is_initialized()
         if mine:
-            ray.init(**self.init)
+            self._start(ray)
         try:
             total = int(ray.cluster_resources().get("CPU", 1))
             threads = self.num_cpus or share_cores(2, len(jobs), total)[1]
@@ -159,6 +159,17 @@ class RayLauncher(JobLauncher):
         finally:
             if mine:
                 ray.shutdown()
+
+    def _start(self, ray: Any) -> None:
+        """Starts or joins Ray, which gives its own processes half a minute: too little on a machine full of work."""
+        for again in (True, True, False):
+            try:
+                ray.init(**self.init)
+                return
+            except Exception as error:
+                ray.shutdown()
+                if not again or "timed out during startup" not in str(error):
+                    raise UserError(f"Ray does not start ({' '.join(str(error).split())[:300]})") from None
 
 
 def _import(name: str) -> Any:

@@ -1,0 +1,93 @@
+"""BestCheckpoint: keeps the state of the best quality among those that are fast enough."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from thadistill.callbacks.scene import Scene
+from thadistill.errors import UserError
+from thadistill.student import BodyRotator
+
+
+class BestCheckpoint(L.Callback):
+    """Writes ``folder/best.ckpt`` at each check that beats the ones before, and leaves that state in the network.
+
+    The end of the training is checked too. Schedules that end at a rate of zero end at their best, or nearly: this is for
+    those that don't, and for students that must reach a frame rate.
+
+    Args:
+        scene: student and teacher.
+        folder: the training's.
+        poses: held-out poses that quality is judged on.
+        figure: of QualityMetrics; the highest is best (``flow_epe_px``, ``stlpips`` and ``lpips``: the lowest). A face
+            morpher is judged by ``face_psnr``.
+        fps_floor: frames a second that a state must reach, compiled for ``runtime``; 0: not measured. When none does,
+            the training ends with an error, as nothing it made may be used.
+        runtime: see FrameRate.
+        restore: whether the training ends with the best state, or with the last.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        folder: str | Path,
+        poses: int = 16,
+        figure: str = "psnr",
+        fps_floor: float = 0.0,
+        runtime: str = "exact",
+        restore: bool = True,
+    ) -> None:
+        self.scene, self.path, self.poses = scene, Path(folder) / "best.ckpt", poses
+        self.figure, self.fps_floor, self.runtime, self.restore = figure, fps_floor, runtime, restore
+        self.best: dict[str, Any] | None = None
+        self.fastest = 0.0
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._check(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._check(trainer, pl_module)
+        trainer.strategy.barrier("best")
+        if self.best is None and trainer.is_global_zero:
+            raise UserError(
+                f"no state of the student reached fps_floor={self.fps_floor:g} frames a second (the fastest: "
+                f"{self.fastest:.1f}); expected some to: lower it, or make the student smaller"
+            )
+        if self.restore and self.path.is_file():
+            content = torch.load(self.path, map_location=pl_module.device, weights_only=True)
+            pl_module.load_state_dict(content["state_dict"])
+
+    def _check(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        body = isinstance(module.network, BodyRotator)
+        name = self.figure if body else "face_psnr"
+        extra = (name,) if name in ("stlpips", "lpips") else ()
+        figures = self.scene.quality(module, trainer.global_step, self.poses, extra).figures
+        if name not in figures:
+            raise UserError(f"BestCheckpoint: figure={name}; expected one of {', '.join(figures)}")
+        value = figures[name] * (-1 if name in ("flow_epe_px", "stlpips", "lpips") else 1)
+        if self.best is not None and value <= self.best["value"]:
+            return
+        fps = None
+        if body and self.fps_floor > 0:
+            fps = float(self.scene.frame_rate(module, trainer.global_step, self.runtime)["student_fps"])
+            self.fastest = max(self.fastest, fps)
+            if fps < self.fps_floor:
+                return
+        self.best = {"value": value, "figure": name, "step": trainer.global_step, "fps": fps}
+        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        torch.save({**self.best, "state_dict": module.state_dict()}, beside)
+        os.replace(beside, self.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "fastest": self.fastest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.fastest = state_dict["best"], state_dict["fastest"]
