@@ -144,9 +144,9 @@ def fit(
 def compared(config: DictConfig, folder: Path, scene: Scene | None) -> list[L.Callback]:
     """The callbacks of conf/callbacks, which watch the student beside its teacher; none without a scene."""
     chosen = config.get("callbacks") or {}
-    return (
-        [] if scene is None else [hydra.utils.instantiate(chosen[name], scene=scene, folder=folder) for name in chosen]
-    )
+    if scene is None:
+        return []
+    return [hydra.utils.instantiate(chosen[name], _partial_=True)(scene=scene, folder=folder) for name in chosen]
 
 
 def check_checkpoint(path: Path, module: L.LightningModule) -> None:

@@ -46,7 +46,10 @@ _FLAGS_WITHOUT_CHECK = {*_SWEEP_FLAGS, "--help", "-h", "--hydra-help", "--info",
 def folder_name(overrides: str) -> str:
     """A sweep job's folder: its overrides; long ones are cut, and told apart by a hash."""
     name = overrides.replace("/", "_").replace("'", "")
-    return name if len(name.encode()) <= 200 else f"{name[:180]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    raw = name.encode()
+    if len(raw) <= 200:
+        return name
+    return f"{raw[:180].decode(errors='ignore')}-{hashlib.sha256(raw).hexdigest()[:12]}"
 
 
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)

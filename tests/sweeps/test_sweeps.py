@@ -1,0 +1,161 @@
+"""Sweeps by their real command line: launchers with two workers, failures, continuing, searching.
+
+Jobs train as little as there is; what is under test is how they are run, told and collected.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command, thadistill  # noqa: F401
+from thadistill.cli.app import folder_name, read_folders
+from thadistill.cli.job import Job, run
+from thadistill.sweeps.launchers import share_cores
+
+TOY = (
+    "teacher=puppet",
+    "recipe.targets.posed=16",
+    "recipe.targets.face=16",
+    "student.face_morpher.width=32",
+    "evaluation.poses=2",
+    "validation.checks=0",
+    "trainer=cpu",
+    "budget_minutes=0.1",
+)
+WIDTH = "student.body_rotator.width_scale"
+
+
+def table(folder: Path) -> dict[str, dict[str, str]]:
+    """results.csv by the value of its first override that varies."""
+    with (folder / "results.csv").open() as file:
+        return {row[WIDTH]: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.slow
+def test_a_failed_job_is_told_and_only_that_one_runs_again(thadistill: Command, tmp_path: Path) -> None:  # noqa: F811
+    sweep = ("distill", "-m", *TOY, f"{WIDTH}=0.1,wide", "hydra/launcher=joblib", "hydra.launcher.workers=2")
+    done = thadistill(*sweep)
+    folder = tmp_path / "multirun" / "distill"
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert "joblib: 2 jobs, 2 workers" in done.stderr
+    assert "1 of 2 jobs failed" in done.stderr
+    assert "Traceback" not in done.stderr
+    rows = table(folder)
+    assert (rows["0.1"]["status"], rows["0.1"]["error"]) == ("done", "")
+    assert float(rows["0.1"]["student_ms"]) > 0
+    assert float(rows["0.1"]["teacher_ms"]) > 0
+    assert rows["0.1"]["pareto"] == "True"
+    assert rows["wide"]["status"] == "failed"
+    assert rows["wide"]["error"] in done.stderr
+    assert "wide" in rows["wide"]["error"] or "str" in rows["wide"]["error"]
+    assert (folder / "pareto.png").is_file()
+    good = folder / rows["0.1"]["run"]
+    before = (good / "metrics.json").stat().st_mtime_ns
+    log = next(folder.glob("*wide*")) / "job.log"
+    first = log.stat().st_mtime_ns
+
+    again = thadistill(*sweep)
+    assert again.returncode == 1
+    assert "done already" in again.stderr
+    assert (good / "metrics.json").stat().st_mtime_ns == before
+    assert log.stat().st_mtime_ns > first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launcher", "library"),
+    [
+        (("hydra/launcher=ray", "hydra.launcher.init.num_cpus=2"), "ray"),
+        (("hydra/launcher=submitit_local",), "submitit"),
+    ],
+    ids=["ray", "submitit"],
+)
+def test_launchers_with_two_workers(
+    thadistill: Command,  # noqa: F811
+    tmp_path: Path,
+    launcher: tuple[str, ...],
+    library: str,
+) -> None:
+    pytest.importorskip(library)
+    # benchmark fails at once without a model: two jobs, two lost, each with its own word
+    done = thadistill("benchmark", "-m", "model=absent,gone", *launcher)
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert "2 of 2 jobs failed" in done.stderr
+    for name in ("absent", "gone"):
+        record = json.loads((tmp_path / "multirun" / "benchmark" / f"model={name}" / "job.json").read_text())
+        assert record["error"].startswith(f"{name} has no character_model.yaml")
+
+
+@pytest.mark.slow
+def test_a_search_over_two_objectives_outlives_a_failed_trial(thadistill: Command, tmp_path: Path) -> None:  # noqa: F811
+    pytest.importorskip("optuna")
+    search = ("distill", "-m", *TOY, "hparams_search=student", "hydra.sweeper.trials=2", "hydra.sweeper.at_once=3")
+    search += (f"{WIDTH}=choice(0.05,0.1,wide)", "student.body_rotator.depth=2", "student.face_morpher.width=16")
+    search += ("hydra/launcher=joblib", "hydra.launcher.workers=2")
+    done = thadistill(*search)
+    assert "on its Pareto front" in done.stderr, done.stderr[-2000:]
+    folder = tmp_path / "multirun" / "distill"
+    assert len(list(folder.glob("study-*.log"))) == 1
+    finished = [row for row in table(folder).values() if row["status"] == "done"]
+    assert finished
+    assert all(row["psnr"] and row["student_ms"] for row in finished)
+    jobs = {path: path.stat().st_mtime_ns for path in folder.rglob("metrics.json")}
+    again = thadistill(*search)  # the study has its trials
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("metrics.json")} == jobs
+
+
+def test_a_job_that_is_killed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # an interpreter that ends itself stands for one that ran out of memory
+    killer = tmp_path / "python"
+    killer.write_text("#!/bin/sh\nkill -9 $$\n")
+    killer.chmod(0o755)
+    monkeypatch.setattr("thadistill.cli.job.sys.executable", str(killer))
+    result = run(Job("distill", (), tmp_path / "job", tmp_path, "0" * 16))
+    assert result.error == "ended by SIGKILL: was memory short?"
+    assert json.loads((tmp_path / "job" / "job.json").read_text())["status"] == "failed"
+
+
+def test_workers_share_the_cores() -> None:
+    assert share_cores(None, 8, 2) == (2, 1)
+    assert share_cores(None, 8, 16) == (8, 2)
+    assert share_cores(None, 3, 16) == (3, 5)
+    assert share_cores(4, 1, 16) == (1, 16)
+    assert share_cores(4, 9, 2) == (4, 1)
+
+
+def test_globs_over_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_folders("distill", ["character=glob(lambda*)"]) == ["character=lambda_00,lambda_01"]
+    everyone = read_folders("distill", ["character=glob(*)"])[0]
+    assert everyone.count(",") == 9
+    assert "folder" not in everyone
+    assert "puppet" not in everyone
+    assert read_folders("distill", ["character=glob(*,exclude=crypko*)"]) == ["character=lambda_00,lambda_01"]
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        (tmp_path / "mine" / name / "character.png").touch()
+    both = f"character.folder='{tmp_path}/mine/one','{tmp_path}/mine/two'"
+    assert read_folders("distill", ["character=mine/*"]) == ["character=folder", both]
+    assert read_folders("distill", ["character=mine/one,mine/two"]) == ["character=folder", both]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [("lambda_00,nobody", "character=nobody is unknown"), ("glob(x*)", "is unknown"), ("nothing/*", "is unknown")],
+)
+def test_characters_that_are_not_there(given: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read_folders("distill", [f"character={given}"])
+    assert message in capsys.readouterr().err
+
+
+def test_folder_names_are_file_names() -> None:
+    assert folder_name("a=1,b='/x/y'") == "a=1,b=_x_y"
+    long = [folder_name("k=" + "é" * 300 + end) for end in "ab"]
+    assert len({*long}) == 2
+    assert all(len(name.encode()) <= 255 for name in long)
