@@ -43,6 +43,7 @@ def teachers(device: str) -> dict[str, tuple[str, Callable[[], Teacher]]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", action="append", help="its name in the table; repeatable; default: all")
     parser.add_argument("--frames", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
@@ -51,7 +52,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
-    made = {name: (weights, make()) for name, (weights, make) in teachers(given.device).items()}
+    chosen = given.teacher or [*teachers(given.device)]
+    made = {name: (weights, make()) for name, (weights, make) in teachers(given.device).items() if name in chosen}
     image = sample("lambda_00").image[None].to(given.device)
 
     def contestant(teacher: Teacher) -> Contestant:

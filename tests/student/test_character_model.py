@@ -126,6 +126,7 @@ def test_other_architectures_come_back_as_they_were(
     if len(sizes) > 1:
         with pytest.raises(UserError, match="use runtime=eager"):
             again.compile(runtime="folded")
+        assert again.compile(runtime="exact").name == "eager"
     else:
         with torch.inference_mode():
             found = again.compile(runtime="folded")(pose).posed

@@ -8,7 +8,7 @@
 | ``onnx`` | folded, in ONNX Runtime | yes | onnx, onnxruntime |
 | ``native`` | C++ kernels for this processor, visible tiles only | yes | a C++ compiler (seconds, once) |
 | ``int16``, ``int8`` | native with integer products | no | the same, and AVX-512 VNNI |
-| ``exact`` | ``native``, else ``folded`` | yes | - |
+| ``exact`` | ``native``, else ``folded``; ``eager`` for levels that do not double | yes | - |
 | ``reduced`` | ``int16``, else as ``exact`` | no | - |
 """
 
@@ -88,10 +88,12 @@ def compile_model(model: CharacterModel, runtime: str = "exact", **options: obje
     name = resolve(runtime, model.image.device.type)
     sizes = model.body_rotator.sizes
     if name != "eager" and any(b != 2 * a for a, b in pairwise(sizes)):
-        raise UserError(
-            f"runtime {runtime} was given levels of {sizes}; expected each twice the last: use runtime=eager"
-        )
-    if runtime in _CHOSEN and name == "folded":
+        if runtime not in _CHOSEN:
+            raise UserError(
+                f"runtime {runtime} was given levels of {sizes}; expected each twice the last: use runtime=eager"
+            )
+        name = "eager"
+    if runtime in _CHOSEN and name in ("folded", "eager"):
         options = {key: value for key, value in options.items() if key not in _NATIVE_ONLY}
     try:
         return RUNTIMES[name](model, **options)

@@ -1,0 +1,182 @@
+"""Runs: what makes a table's row: a distillation, a body rotator alone, or frame times taken in turn."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from jaxtyping import Float
+from omegaconf import DictConfig
+from torch import Tensor
+
+from thadistill.cli.app import conf_dir
+from thadistill.data.build import PoseSequence, open_cache
+from thadistill.data.cache import Targets
+from thadistill.data.character import Character
+from thadistill.distillation import Run, device, distill, fill, train_one
+from thadistill.errors import UserError
+from thadistill.evaluation import cached_targets
+from thadistill.metrics.flow import grid_change_epe_px, visible_pixels
+from thadistill.metrics.image import psnr
+from thadistill.metrics.speed import Contestant, measure_speeds
+from thadistill.student import BodyRotator
+from thadistill.tables.ledger import SCALES, Row
+from thadistill.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a table's ``run.py`` was asked for.
+
+    Args:
+        experiment: of conf/experiment, which the folder of ``run.py`` is named after.
+        scale: of conf/scale.
+        overrides: what else was typed, for every row.
+    """
+
+    experiment: str
+    scale: str
+    overrides: tuple[str, ...]
+
+    def folder(self, row: str) -> Path:
+        """Where a row's run lies, to be continued: ``outputs/tables/EXPERIMENT/SCALE/ROW``."""
+        return Path("outputs/tables") / self.experiment / self.scale / re.sub(r"\W+", "_", row).strip("_")
+
+    def composed(self, verb: str, row: str, overrides: Sequence[str]) -> tuple[DictConfig, Path]:
+        """What ``thadistill VERB experiment=... scale=...`` with the row's overrides would run, and where."""
+        out = self.folder(row).resolve()
+        given = [f"experiment={self.experiment}", f"scale={self.scale}", *overrides, *self.overrides, f"out='{out}'"]
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+            return compose(verb, overrides=given), out
+
+
+def read_command(here: Path, about: str | None) -> Command:
+    """``run.py [scale=small] [KEY=VALUE ...]``, for the experiment that the folder ``here`` is named after.
+
+    Raises: SystemExit with ``about`` when asked for help, or with a line when something is not KEY=VALUE.
+    """
+    scale, overrides = "small", []
+    for argument in sys.argv[1:]:
+        key, equals, value = argument.partition("=")
+        if argument in ("-h", "--help"):
+            raise SystemExit(about)
+        if not equals:
+            raise SystemExit(
+                f"{argument} is not KEY=VALUE; expected scale={'|'.join(SCALES)} or an override of the runs"
+            )
+        if key == "scale":
+            scale = value
+        else:
+            overrides.append(argument)
+    if scale not in SCALES:
+        raise SystemExit(f"scale={scale}; expected one of {', '.join(SCALES)}")
+    return Command(here.name, scale, tuple(overrides))
+
+
+def distilled_row(config: DictConfig, out: Path) -> Row:
+    """Distils, or continues, or reads what is done; the figures of ``metrics.json`` and what they took."""
+    distill(config, out, time.monotonic())
+    metrics = json.loads((out / "metrics.json").read_text())
+    plan = json.loads((out / "run.json").read_text())["plan"]
+    keys = ("psnr", "psnr_display", "ssim", "lpips", "stlpips", "face_psnr", "eye_mouth_psnr", "flow_epe_px")
+    return {
+        **{key: metrics.get(key) for key in (*keys, "psnr_teacher_face", "psnr_unmoved", "n")},
+        "poses": plan.get("posed_poses"),
+        "budget_minutes": metrics["budget_minutes"],
+        "minutes": sum(stage["minutes"] for stage in metrics["stages"]),
+        "recipe": metrics["recipe"],
+        "teacher": metrics["teacher"],
+        "seed": metrics["seed"],
+    }
+
+
+def rotator_row(config: DictConfig, out: Path) -> Row:
+    """Trains a body rotator, or continues, and judges it with the teacher's face on held-out poses.
+
+    Targets are made first, outside the budget and for all rows alike: the rows differ in nothing but their overrides.
+    """
+    character: Character = hydra.utils.instantiate(config.character)
+    teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device(config))
+    poses = {
+        "posed": (hydra.utils.instantiate(config.recipe.targets.poses), config.recipe.targets.posed),
+        "held_out": (
+            PoseSequence(seed=config.evaluation.seed),
+            max(config.evaluation.poses, config.validation.poses),
+        ),
+    }
+    caches = {}
+    for name, (sequence, count) in poses.items():
+        place = None if config.targets is None else Path(config.targets) / name
+        caches[name] = open_cache("posed", teacher, character.image, sequence, place)
+        fill(caches[name], teacher, character.image, sequence, count, None, name.replace("_", " "))
+    train_one(config, out, time.monotonic())
+    checkpoint = torch.load(out / "final.ckpt", map_location="cpu", weights_only=True)
+    network: BodyRotator = hydra.utils.instantiate(config.student.body_rotator)
+    module = hydra.utils.instantiate(config.modules.body_rotator, image=character.image, network=network)
+    module.load_state_dict(checkpoint["state_dict"])
+    run = Run(out, config)
+    return {
+        **judge_rotator(
+            module.student().eval().to(device(config)),
+            caches["held_out"].open(config.evaluation.poses),
+            character.image,
+        ),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "steps": checkpoint["global_step"],
+        "poses": config.recipe.targets.posed,
+        "budget_minutes": config.budget_minutes,
+        "minutes": run.minutes,
+        "recipe": config.recipe.name,
+        "teacher": teacher.name,
+        "seed": config.seed,
+    }
+
+
+def judge_rotator(network: BodyRotator, targets: Targets, image: Float[Tensor, "4 512 512"]) -> dict[str, Any]:
+    """Means over poses: PSNR with the teacher's face pasted, end-point error, PSNR of not moving at all."""
+    place = next(network.parameters()).device
+    figures = []
+    with torch.inference_mode():
+        for pose, target in cached_targets(targets, image):
+            motion = network(pose.to(place))
+            posed, given = target.posed.to(place), target.face_morphed.to(place)
+            values = (
+                psnr(network.render(motion, given).blended, posed),
+                grid_change_epe_px(motion.grid_change, target.grid_change.to(place), visible_pixels(posed)),
+                psnr(given, posed),
+            )
+            figures.append([float(value) for value in values])
+    means = torch.tensor(figures).double().mean(dim=0).tolist()
+    return {**dict(zip(("psnr_teacher_face", "flow_epe_px", "psnr_unmoved"), means, strict=True)), "n": len(figures)}
+
+
+def speed_rows(
+    contestants: Mapping[str, Contestant], poses: Float[Tensor, "n 45"], frames: int, warmup: int
+) -> dict[str, Row]:
+    """Frame times of all contestants, taken in turn; none is slower because the machine was busy in its turn alone."""
+    keys = ("ms_median", "ms_p95", "cpu_ms_median", "frames", "device", "dtype", "threads", "load")
+    speeds = measure_speeds(contestants, poses, frames=frames, warmup=warmup)
+    return {name: {key: speed.row()[key] for key in keys} for name, speed in speeds.items()}
+
+
+def run_table(main: Any) -> None:
+    """Calls ``main``; a user's mistake is one line and status 2, an interruption says that it can be continued."""
+    try:
+        main()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted: what was saved is kept, the same command continues", file=sys.stderr)
+        raise SystemExit(130) from None
