@@ -19,7 +19,7 @@ from thadistill.data.poses import sample_poses
 from thadistill.metrics.speed import Contestant, Frame
 from thadistill.runtime import resolve
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
-from thadistill.tables import Claim, Paper, make_rows, read_command, run_table, speed_rows, write_table
+from thadistill.tables import Claim, Paper, Row, make_rows, read_command, run_table, speed_rows, write_table
 from thadistill.teacher import load_teacher
 
 HERE = Path(__file__).parent
@@ -69,9 +69,9 @@ def main() -> None:
         partial(teacher, "puppet" if command.scale == "smoke" else "tha3", device)
     )}  # fmt: skip
     contestants |= {name: Contestant(partial(student, model, kind)) for name, kind in runtimes.items()}
-    measured: dict[str, dict[str, object]] = {}
+    measured: dict[str, Row] = {}
 
-    def row(name: str) -> dict[str, object]:
+    def row(name: str) -> Row:
         if not measured:  # all in turn, with the first that is missing
             poses = sample_poses(64, seed=31).to(device)
             measured.update(speed_rows(contestants, poses, FRAMES[command.scale], warmup=2))

@@ -8,9 +8,10 @@ table.md beside itself. The same command continues.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from thadistill.tables import Claim, Paper, distilled_row, make_rows, read_command, run_table, write_table
+from thadistill.tables import Claim, Command, Paper, Row, distilled_row, make_rows, read_command, run_table, write_table
 
 HERE = Path(__file__).parent
 CHARACTERS = {name: f"character={name}" for name in ("lambda_00", "crypko_00", "crypko_03")}
@@ -30,18 +31,15 @@ CLAIMS = [
 ]
 
 
+def row(command: Command, name: str) -> Row:
+    override = PUPPETS[name] if command.scale == "smoke" else CHARACTERS[name]
+    return distilled_row(*command.composed("distill", name, [override]))
+
+
 def main() -> None:
     command = read_command(HERE, __doc__)
-    rows = make_rows(
-        HERE / "results.csv",
-        command.scale,
-        {
-            name: lambda name=name, override=override: distilled_row(  # type: ignore[misc]
-                *command.composed("distill", name, [override])
-            )
-            for name, override in (PUPPETS if command.scale == "smoke" else CHARACTERS).items()
-        },
-    )
+    names = PUPPETS if command.scale == "smoke" else CHARACTERS
+    rows = make_rows(HERE / "results.csv", command.scale, {name: partial(row, command, name) for name in names})
     write_table(
         HERE / "table.md",
         "Table 5: students against their teacher",

@@ -23,6 +23,7 @@ from thadistill.tables import (
     Claim,
     Command,
     Paper,
+    Row,
     make_rows,
     read_command,
     rotator_row,
@@ -79,22 +80,17 @@ def timed(command: Command) -> dict[str, Contestant]:
     return contestants
 
 
+def row(command: Command, name: str) -> Row:
+    return rotator_row(*command.composed("train", name, ["module=body_rotator", f"student={ROWS[name]}"]))
+
+
 def main() -> None:
     command = read_command(HERE, __doc__)
-    rows = make_rows(
-        HERE / "results.csv",
-        command.scale,
-        {
-            name: lambda name=name, student=student: rotator_row(  # type: ignore[misc]
-                *command.composed("train", name, ["module=body_rotator", f"student={student}"])
-            )
-            for name, student in ROWS.items()
-        },
-    )
+    rows = make_rows(HERE / "results.csv", command.scale, {name: partial(row, command, name) for name in ROWS})
     config, _ = command.composed("train", "proposed", [])
-    measured: dict[str, dict[str, object]] = {}
+    measured: dict[str, Row] = {}
 
-    def speed(name: str) -> dict[str, object]:
+    def speed(name: str) -> Row:
         if not measured:  # all in turn, with the first that is missing
             poses = sample_poses(8, seed=31).to(device(config))
             measured.update(speed_rows(timed(command), poses, FRAMES[command.scale], warmup=1))

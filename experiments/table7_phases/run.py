@@ -8,9 +8,10 @@ results.csv and table.md beside itself. The same command continues.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from thadistill.tables import Claim, Paper, make_rows, read_command, rotator_row, run_table, write_table
+from thadistill.tables import Claim, Command, Paper, Row, make_rows, read_command, rotator_row, run_table, write_table
 
 HERE = Path(__file__).parent
 ROWS = {
@@ -43,22 +44,15 @@ CLAIMS = [
 ]
 
 
+def row(command: Command, name: str) -> Row:
+    phases = ",".join(map(str, ROWS[name]))
+    overrides = ["module=body_rotator", f"recipe.body_rotator.weights.phases=[{phases}]"]
+    return rotator_row(*command.composed("train", name, overrides))
+
+
 def main() -> None:
     command = read_command(HERE, __doc__)
-    rows = make_rows(
-        HERE / "results.csv",
-        command.scale,
-        {
-            name: lambda name=name, phases=phases: rotator_row(  # type: ignore[misc]
-                *command.composed(
-                    "train",
-                    name,
-                    ["module=body_rotator", f"recipe.body_rotator.weights.phases={phases}".replace(" ", "")],
-                )
-            )
-            for name, phases in ROWS.items()
-        },
-    )
+    rows = make_rows(HERE / "results.csv", command.scale, {name: partial(row, command, name) for name in ROWS})
     write_table(
         HERE / "table.md",
         "Table 7: phases of the body rotator's loss",

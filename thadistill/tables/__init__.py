@@ -1,12 +1,13 @@
 """Tables: the paper's figures beside ours, from rows that are made once and continued where they were cut short."""
 
-from thadistill.tables.ledger import Claim, Paper, make_rows, read_rows, write_table
+from thadistill.tables.ledger import Claim, Paper, Row, make_rows, read_rows, write_table
 from thadistill.tables.runs import Command, distilled_row, read_command, rotator_row, run_table, speed_rows
 
 __all__ = [
     "Claim",
     "Command",
     "Paper",
+    "Row",
     "distilled_row",
     "make_rows",
     "read_command",

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,13 +164,13 @@ def judge_rotator(network: BodyRotator, targets: Targets, image: Float[Tensor, "
 def speed_rows(
     contestants: Mapping[str, Contestant], poses: Float[Tensor, "n 45"], frames: int, warmup: int
 ) -> dict[str, Row]:
-    """Frame times of all contestants, taken in turn; none is slower because the machine was busy in its turn alone."""
+    """Frame times of all contestants, taken in turn, so that what else the machine does falls on all alike."""
     keys = ("ms_median", "ms_p95", "cpu_ms_median", "frames", "device", "dtype", "threads", "load")
     speeds = measure_speeds(contestants, poses, frames=frames, warmup=warmup)
     return {name: {key: speed.row()[key] for key in keys} for name, speed in speeds.items()}
 
 
-def run_table(main: Any) -> None:
+def run_table(main: Callable[[], None]) -> None:
     """Calls ``main``; a user's mistake is one line and status 2, an interruption says that it can be continued."""
     try:
         main()
