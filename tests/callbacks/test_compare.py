@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import lightning as L
 import pytest
@@ -23,7 +24,7 @@ from thadistill.data.datamodule import DistillDataModule, WholeBodies
 from thadistill.data.sampling import BodyPatches
 from thadistill.errors import UserError
 from thadistill.images import STUDENT_FACE_REGION
-from thadistill.lit import BodyRotatorModule
+from thadistill.lit import BodyRotatorModule, FaceMorpherModule
 from thadistill.metrics.image import face_psnr, psnr
 from thadistill.optim import Muon
 from thadistill.pose import FACIAL_SIZE, POSE_PARAMETERS
@@ -134,8 +135,8 @@ def test_without_a_face_morpher_the_teachers_face_is_not_counted_as_the_students
 
 
 def test_a_face_morpher_alone_is_judged_on_its_crop(world: SimpleNamespace) -> None:
-    module = SimpleNamespace(network=world.face)
-    quality = Scene(world.image, world.faces, world.mask).quality(module, 0, 2)  # type: ignore[arg-type]
+    module = FaceMorpherModule(world.face, partial(Muon, lr=1e-3, adam_lr=1e-3), WarmupCosine())
+    quality = Scene(world.image, world.faces, world.mask).quality(module, 0, 2)
     with torch.no_grad():
         faces = world.face(world.faces.pose[:2, :FACIAL_SIZE])
     whole = STUDENT_FACE_REGION.paste(world.image, torch.stack([world.faces.get("face", i) for i in range(2)]))
@@ -172,19 +173,17 @@ class Given(Scene):
 def check_all(world: SimpleNamespace, folder: Path, floor: float, checks: list[tuple[float, float]]) -> Any:
     here = Given(world.image, world.poseds)
     here.checks = list(checks)
-    best = BestCheckpoint(here, folder, fps_floor=floor)
+    best = BestCheckpoint(here, folder, fps_floor=float(floor))
     module = body_module(world)
     weight = module.network.last_linear.parametrizations.bias.original
-    trainer = SimpleNamespace(
-        is_global_zero=True, sanity_checking=False, global_step=0, strategy=SimpleNamespace(barrier=lambda name: None)
-    )
+    trainer = Mock(spec=L.Trainer, is_global_zero=True, sanity_checking=False, strategy=Mock())
     for number in range(len(checks)):
         with torch.no_grad():
             weight.fill_(number)  # the state's mark
         trainer.global_step = number
         here.checks = checks[number:]
         last = number == len(checks) - 1
-        (best.on_train_end if last else best.on_validation_end)(trainer, module)  # type: ignore[arg-type]
+        (best.on_train_end if last else best.on_validation_end)(trainer, module)
     return best.best, float(weight[0].detach())
 
 

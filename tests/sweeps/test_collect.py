@@ -19,7 +19,7 @@ from thadistill.sweeps import collect, markdown_table, pareto_front, read_runs
 def test_the_front_is_what_no_other_run_beats(seed: int) -> None:
     draw = random.Random(seed)
     # few distinct values, so that ties and equal runs occur
-    points = [(draw.randint(0, 6), draw.randint(0, 6)) for _ in range(draw.randint(1, 30))]
+    points = [(float(draw.randint(0, 6)), float(draw.randint(0, 6))) for _ in range(draw.randint(1, 30))]
     beaten = [any(q >= p[0] and c <= p[1] and (q > p[0] or c < p[1]) for q, c in points) for p in points]
     assert pareto_front([q for q, _ in points], [c for _, c in points]) == [not it for it in beaten]
 

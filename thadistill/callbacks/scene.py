@@ -145,6 +145,12 @@ def plain_copy(network: nn.Module) -> nn.Module:
     network = copy.deepcopy(network)
     for layer in list(network.modules()):
         if parametrize.is_parametrized(layer):
-            for name in list(cast(nn.ModuleDict, layer.parametrizations)):
-                parametrize.remove_parametrizations(layer, name)
+            values = {
+                name: getattr(layer, name).detach().clone() for name in cast(nn.ModuleDict, layer.parametrizations)
+            }
+            # not remove_parametrizations: copies share a class with their original, and it takes the class apart
+            layer.__class__ = layer.__class__.__bases__[0]
+            del layer.parametrizations
+            for name, value in values.items():
+                layer.register_parameter(name, nn.Parameter(value))
     return network
