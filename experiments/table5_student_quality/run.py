@@ -1,6 +1,6 @@
 """Table 5: students against their teacher on three characters.
 
-    python experiments/table5_student_quality/run.py [scale=full|small|smoke] [KEY=VALUE ...]
+    python experiments/table5_student_quality/run.py [scale=full|small|smoke] [rows=NAME,NAME] [KEY=VALUE ...]
 
 Distils each (conf/experiment/table5_student_quality.yaml), targets included in the budget, and writes results.csv and
 table.md beside itself. The same command continues.
@@ -39,7 +39,9 @@ def row(command: Command, name: str) -> Row:
 def main() -> None:
     command = read_command(HERE, __doc__)
     names = PUPPETS if command.scale == "smoke" else CHARACTERS
-    rows = make_rows(HERE / "results.csv", command.scale, {name: partial(row, command, name) for name in names})
+    rows = make_rows(
+        HERE / "results.csv", command.scale, command.chosen({name: partial(row, command, name) for name in names})
+    )
     write_table(
         HERE / "table.md",
         "Table 5: students against their teacher",

@@ -1,6 +1,6 @@
 """Table 6: architectures of the body rotator: a vanilla SIREN, every level at 512, the proposed one.
 
-    python experiments/table6_architecture/run.py [scale=full|small|smoke] [KEY=VALUE ...]
+    python experiments/table6_architecture/run.py [scale=full|small|smoke] [rows=NAME,NAME] [KEY=VALUE ...]
 
 Trains each on the same targets (conf/experiment/table6_architecture.yaml), judges it with the teacher's face, times all
 three in turn, and writes results.csv, speed.csv and table.md beside itself. The same command continues.
@@ -86,7 +86,9 @@ def row(command: Command, name: str) -> Row:
 
 def main() -> None:
     command = read_command(HERE, __doc__)
-    rows = make_rows(HERE / "results.csv", command.scale, {name: partial(row, command, name) for name in ROWS})
+    rows = make_rows(
+        HERE / "results.csv", command.scale, command.chosen({name: partial(row, command, name) for name in ROWS})
+    )
     config, _ = command.composed("train", "proposed", [])
     measured: dict[str, Row] = {}
 

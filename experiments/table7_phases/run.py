@@ -1,6 +1,6 @@
 """Table 7: which of the loss's three phases are needed: the body rotator trained with each of the seven subsets.
 
-    python experiments/table7_phases/run.py [scale=full|small|smoke] [KEY=VALUE ...]
+    python experiments/table7_phases/run.py [scale=full|small|smoke] [rows=NAME,NAME] [KEY=VALUE ...]
 
 Trains each on the same targets (conf/experiment/table7_phases.yaml), judges it with the teacher's face, and writes
 results.csv and table.md beside itself. The same command continues.
@@ -52,7 +52,9 @@ def row(command: Command, name: str) -> Row:
 
 def main() -> None:
     command = read_command(HERE, __doc__)
-    rows = make_rows(HERE / "results.csv", command.scale, {name: partial(row, command, name) for name in ROWS})
+    rows = make_rows(
+        HERE / "results.csv", command.scale, command.chosen({name: partial(row, command, name) for name in ROWS})
+    )
     write_table(
         HERE / "table.md",
         "Table 7: phases of the body rotator's loss",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from thadistill.errors import UserError
 from thadistill.tables import Claim, Paper, make_rows, read_rows, write_table
 from thadistill.tables.runs import Command, read_command
 
@@ -57,6 +58,11 @@ def test_a_table_has_the_papers_figures_beside_ours_and_judges_the_claims(tmp_pa
 def test_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["run.py", "seed=3", "scale=full"])
     assert read_command(Path("experiments/table9"), "about") == Command("table9", "full", ("seed=3",))
+    monkeypatch.setattr("sys.argv", ["run.py", "rows=phase 3, phase 1"])
+    command = read_command(Path("table9"), "about")
+    assert list(command.chosen(dict.fromkeys(("phase 1", "phase 2", "phase 3"), dict))) == ["phase 1", "phase 3"]
+    with pytest.raises(UserError, match="expected some of phase 1"):
+        command.chosen({"phase 1": dict})
     for arguments, said in (
         (["--help"], "about"),
         (["full"], "not KEY=VALUE"),

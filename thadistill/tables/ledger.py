@@ -41,20 +41,21 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def make_rows(path: Path, scale: str, rows: Mapping[str, Callable[[], Row]]) -> list[Row]:
     """Makes the rows of ``scale`` that ``path`` does not hold yet, writing the file after each; returns all its rows.
 
-    A row that was made is not made again: to repeat it, delete its line. Rows of other scales are kept.
+    A row that was made is not made again: to repeat it, delete its line. Other lines are kept, also those that another
+    process has added meanwhile.
     """
-    have: list[Row] = list(read_rows(path))
     for name, make in rows.items():
-        if any((row["scale"], row["row"]) == (scale, name) for row in have):
+        if any((row["scale"], row["row"]) == (scale, name) for row in read_rows(path)):
             continue
         about = environment()
-        have.append({"scale": scale, "row": name, **make(), "hardware": about["hardware"], "commit": about["commit"]})
+        made = {"scale": scale, "row": name, **make(), "hardware": about["hardware"], "commit": about["commit"]}
+        have: list[Row] = [*read_rows(path), made]
         columns = dict.fromkeys(key for row in have for key in row)
         order = list(rows)
         have.sort(key=lambda row: (row["scale"], order.index(row["row"]) if row["row"] in order else len(order)))
         write_csv(path, [{key: _shown(row.get(key)) for key in columns} for row in have])
         print(f"{scale} {name} is made: {path}")
-    return have
+    return list(read_rows(path))
 
 
 def write_table(

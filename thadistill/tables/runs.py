@@ -42,11 +42,23 @@ class Command:
         experiment: of conf/experiment, which the folder of ``run.py`` is named after.
         scale: of conf/scale.
         overrides: what else was typed, for every row.
+        rows: which rows to make, so that several machines can share a table; none named: all.
     """
 
     experiment: str
     scale: str
     overrides: tuple[str, ...]
+    rows: tuple[str, ...] = ()
+
+    def chosen(self, rows: Mapping[str, Callable[[], Row]]) -> dict[str, Callable[[], Row]]:
+        """Those of ``rows`` that were asked for.
+
+        Raises: UserError when one of them does not exist.
+        """
+        unknown = [name for name in self.rows if name not in rows]
+        if unknown:
+            raise UserError(f"rows={unknown[0]}; expected some of {', '.join(rows)}, separated by commas")
+        return {name: make for name, make in rows.items() if not self.rows or name in self.rows}
 
     def folder(self, row: str) -> Path:
         """Where a row's run lies, to be continued: ``outputs/tables/EXPERIMENT/SCALE/ROW``."""
@@ -62,11 +74,11 @@ class Command:
 
 
 def read_command(here: Path, about: str | None) -> Command:
-    """``run.py [scale=small] [KEY=VALUE ...]``, for the experiment that the folder ``here`` is named after.
+    """``run.py [scale=small] [rows=NAME,...] [KEY=VALUE ...]``, for the experiment that the folder ``here`` is named after.
 
     Raises: SystemExit with ``about`` when asked for help, or with a line when something is not KEY=VALUE.
     """
-    scale, overrides = "small", []
+    scale, overrides, rows = "small", [], ""
     for argument in sys.argv[1:]:
         key, equals, value = argument.partition("=")
         if argument in ("-h", "--help"):
@@ -77,11 +89,13 @@ def read_command(here: Path, about: str | None) -> Command:
             )
         if key == "scale":
             scale = value
+        elif key == "rows":
+            rows = value
         else:
             overrides.append(argument)
     if scale not in SCALES:
         raise SystemExit(f"scale={scale}; expected one of {', '.join(SCALES)}")
-    return Command(here.name, scale, tuple(overrides))
+    return Command(here.name, scale, tuple(overrides), tuple(name.strip() for name in rows.split(",") if name.strip()))
 
 
 def distilled_row(config: DictConfig, out: Path) -> Row:
