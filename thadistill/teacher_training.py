@@ -19,11 +19,12 @@ from thadistill.data.triples import Split, TripleBatches, TripleStream
 from thadistill.errors import UserError
 from thadistill.features import PerceptualLoss
 from thadistill.lit.teacher import Phase, TeacherModule, start_unmoved
+from thadistill.teacher.face_stages import FaceStages
 from thadistill.teacher.tha4 import BodyMorpher, Upscaler
 from thadistill.teacher.weights import load_networks
 from thadistill.training import fit
 
-NETWORKS = ("body_morpher", "upscaler")
+NETWORKS = ("body_morpher", "upscaler", "face_stages")
 
 console = Console(stderr=True, highlight=False)
 
@@ -31,7 +32,7 @@ console = Console(stderr=True, highlight=False)
 def train_teacher(config: DictConfig, out: Path) -> float:
     """Trains ``config.stage.network`` of a teacher for the budget; returns the last validation PSNR.
 
-    Leaves checkpoints, and the network as ``NAME.pt`` under the published tensor names: what ``init=`` and ``coarse=``
+    Leaves checkpoints, and each network as ``NAME.pt`` under the published tensor names: what ``init=`` and ``coarse=``
     read, and, at the paper's sizes, ``teacher.weights=``.
 
     Raises: UserError.
@@ -51,7 +52,8 @@ def train_teacher(config: DictConfig, out: Path) -> float:
     minutes = None if config.stage.progress_by == "examples" and config.budget_minutes is None else budget(config)
     trainer = fit(module, data, config, config.stage, minutes, out, config.stage.name)
     if trainer.is_global_zero:
-        torch.save(module.network.state_dict(), out / f"{config.stage.name}.pt")
+        for name, network in named_networks(config.stage.name, module.network).items():
+            torch.save(network.state_dict(), out / f"{name}.pt")
     return float(trainer.callback_metrics.get("val/psnr", float("nan")))
 
 
@@ -73,11 +75,11 @@ def build_module(config: DictConfig) -> TeacherModule:
     stage = config.stage
     if stage.name not in NETWORKS:
         raise UserError(f"stage.name={stage.name}; expected one of {', '.join(NETWORKS)}")
-    network: BodyMorpher | Upscaler = hydra.utils.instantiate(stage.network)
-    if config.init is None:
+    network: nn.Module = hydra.utils.instantiate(stage.network)
+    if config.init is not None:
+        load_networks(nn.ModuleDict(named_networks(stage.name, network)), Path(config.init), torch.float32)
+    elif isinstance(network, BodyMorpher | Upscaler):
         start_unmoved(network)
-    else:
-        load_one(stage.name, network, Path(config.init))
     coarse: BodyMorpher | None = None
     if stage.coarse is not None:
         coarse = hydra.utils.instantiate(stage.coarse_network)
@@ -93,6 +95,11 @@ def build_module(config: DictConfig) -> TeacherModule:
         coarse=coarse,
     )
     return made
+
+
+def named_networks(stage: str, network: nn.Module) -> dict[str, nn.Module]:
+    """The published networks that a stage trains, by name."""
+    return dict(network.named_children()) if isinstance(network, FaceStages) else {stage: network}
 
 
 def perceptual_name(module: TeacherModule) -> str:

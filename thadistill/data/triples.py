@@ -5,9 +5,11 @@ A folder of triples:
     FOLDER/CHARACTER/rest.png          the character, square RGBA
     FOLDER/CHARACTER/poses.npy         [n, 45]
     FOLDER/CHARACTER/00000.png ...     posed by that row
-    FOLDER/CHARACTER/00000.face.png    optional: eyebrows, eyes and mouth posed, body not; without it rest.png serves
+    FOLDER/CHARACTER/00000.face.png    eyebrows, eyes and mouth posed, body not; without it rest.png serves
 
-or tar shards in WebDataset's convention, a triple's files under one key: ``KEY.rest.png KEY.pose.npy KEY.png``.
+or tar shards in WebDataset's convention, a triple's files under one key: ``KEY.rest.png KEY.pose.npy KEY.png``. Body
+networks learn the way from the posed face to the posed character; with ``face=True`` triples go from the character at rest
+to its posed face, which the face stages learn.
 """
 
 from __future__ import annotations
@@ -39,9 +41,9 @@ _BUFFER = 256  # triples a tar stream mixes
 class Triple(NamedTuple):
     """A batch of triples, or one without the first dimension. Images are in network space."""
 
-    image: Float[Tensor, "*n 4 h w"]  # the character with its face posed, its body not
+    image: Float[Tensor, "*n 4 h w"]  # the character with its face posed, its body not; for the face stages at rest
     pose: Float[Tensor, "*n 45"]
-    posed: Float[Tensor, "*n 4 h w"]
+    posed: Float[Tensor, "*n 4 h w"]  # for the face stages with only its face posed
 
 
 class Split(NamedTuple):
@@ -62,8 +64,10 @@ class FolderTriples(Dataset[Triple]):
     Raises: UserError when the folder has none of them, or a file is missing, unreadable or smaller than ``size``.
     """
 
-    def __init__(self, folder: str | Path, size: int, characters: Sequence[str] | None = None) -> None:
-        self.folder, self.size = Path(folder), size
+    def __init__(
+        self, folder: str | Path, size: int, characters: Sequence[str] | None = None, face: bool = False
+    ) -> None:
+        self.folder, self.size, self.face = Path(folder), size, face
         names = list_characters(self.folder) if characters is None else list(characters)
         self.entries: list[tuple[str, int]] = []
         self.poses: dict[str, Tensor] = {}
@@ -81,9 +85,9 @@ class FolderTriples(Dataset[Triple]):
     def __getitem__(self, index: int) -> Triple:
         name, row = self.entries[index]
         place = self.folder / name
-        own = place / f"{row:05d}.face.png"
-        image = self._read(own if own.is_file() else place / "rest.png")
-        return Triple(image, self.poses[name][row], self._read(place / f"{row:05d}.png"))
+        rest, own, posed = place / "rest.png", place / f"{row:05d}.face.png", place / f"{row:05d}.png"
+        before, after = (rest, own) if self.face else (own if own.is_file() else rest, posed)
+        return Triple(self._read(before), self.poses[name][row], self._read(after))
 
     def _read(self, path: Path) -> Float[Tensor, "4 h w"]:
         return _network_space(open_png(path), self.size, str(path))
@@ -95,8 +99,9 @@ class TarTriples:
     Raises: UserError when no shard matches, or one is damaged.
     """
 
-    def __init__(self, shards: Sequence[str | Path], size: int) -> None:
+    def __init__(self, shards: Sequence[str | Path], size: int, face: bool = False) -> None:
         self.shards, self.size = [Path(shard) for shard in shards], size
+        self.names = ("rest.png", "face.png" if face else "png")
         missing = [shard for shard in self.shards if not shard.is_file()]
         if not self.shards or missing:
             raise UserError(f"shard {missing[0] if missing else ''} does not exist; expected .tar files of triples")
@@ -137,13 +142,12 @@ class TarTriples:
             raise UserError(f"{shard} cannot be read ({error}); expected a whole tar file: copy it again") from None
 
     def _triple(self, files: dict[str, bytes], label: str) -> Triple:
-        if not {"rest.png", "pose.npy", "png"} <= set(files):
+        if not {*self.names, "pose.npy"} <= set(files):
             raise UserError(
-                f"{label} has {', '.join(sorted(files))}; expected rest.png, pose.npy and png under one key"
+                f"{label} has {', '.join(sorted(files))}; expected {', '.join(self.names)} and pose.npy under one key"
             )
         rest, posed = (
-            _network_space(Image.open(io.BytesIO(files[name])), self.size, f"{label}.{name}")
-            for name in ("rest.png", "png")
+            _network_space(Image.open(io.BytesIO(files[name])), self.size, f"{label}.{name}") for name in self.names
         )
         pose = np.load(io.BytesIO(files["pose.npy"]), allow_pickle=False).astype(np.float32)
         return Triple(rest, torch.from_numpy(pose), posed)
@@ -200,7 +204,7 @@ def list_characters(folder: Path) -> list[str]:
     return sorted(path.parent.name for path in folder.glob("*/poses.npy"))
 
 
-def folder_split(folder: str | Path, size: int, test_share: float = 0.1) -> Split:
+def folder_split(folder: str | Path, size: int, test_share: float = 0.1, face: bool = False) -> Split:
     """Characters of a folder to train and test by a hash of their names: adding characters moves none.
 
     Raises: UserError when either side is empty.
@@ -214,13 +218,15 @@ def folder_split(folder: str | Path, size: int, test_share: float = 0.1) -> Spli
             f"{folder} splits into {len(train)} training and {len(test)} test characters of {len(names)}; expected both: "
             "add characters, or change triples.test_share"
         )
-    return Split(FolderTriples(folder, size, train), FolderTriples(folder, size, test))
+    return Split(FolderTriples(folder, size, train, face), FolderTriples(folder, size, test, face))
 
 
-def tar_split(shards: str, test: str | Path, size: int) -> Split:
+def tar_split(shards: str, test: str | Path, size: int, face: bool = False) -> Split:
     """Tar shards (a glob pattern) to train on; a folder of other characters to test on."""
     pattern = Path(shards)
-    return Split(TarTriples(sorted(pattern.parent.glob(pattern.name)), size), FolderTriples(test, size))
+    return Split(
+        TarTriples(sorted(pattern.parent.glob(pattern.name)), size, face), FolderTriples(test, size, face=face)
+    )
 
 
 def puppet_split(
@@ -230,6 +236,7 @@ def puppet_split(
     poses: int,
     seed: int = 0,
     folder: str | Path | None = None,
+    face: bool = False,
     report: Callable[[float], None] = lambda share: None,
 ) -> Split:
     """Triples drawn by puppets, rendered once and kept; test characters are those of even puppet seeds from ``seed`` on,
@@ -243,8 +250,8 @@ def puppet_split(
         names[number] = write_puppet_triples(place, number, poses, size)
         report((done + 1) / (len(test) + len(train)))
     return Split(
-        FolderTriples(place, size, [names[number] for number in train]),
-        FolderTriples(place, size, [names[number] for number in test]),
+        FolderTriples(place, size, [names[number] for number in train], face),
+        FolderTriples(place, size, [names[number] for number in test], face),
     )
 
 

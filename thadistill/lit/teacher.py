@@ -1,4 +1,4 @@
-"""TeacherModule: trains THA4's last two networks on triples, in the paper's phases."""
+"""TeacherModule: trains THA4's last two networks on triples, in the paper's phases; lit.face_stages the first three."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TeacherModule(L.LightningModule):
 
     def __init__(
         self,
-        network: BodyMorpher | Upscaler,
+        network: nn.Module,
         optimizer: OptimizerFactory,
         learning_rate: LearningRate,
         phases: Sequence[Phase],
@@ -100,6 +100,7 @@ class TeacherModule(L.LightningModule):
         rotation = pose[:, POSE_PARAMETERS.rotation]
         if isinstance(self.network, BodyMorpher):
             return self.network(image, rotation)
+        assert isinstance(self.network, Upscaler)
         if not self.phase.coarse:
             return self.network.alone(image, rotation)
         size = image.shape[-1]
@@ -120,6 +121,11 @@ class TeacherModule(L.LightningModule):
             for founds, wanteds, share in groups
             for found, wanted in zip(founds, wanteds, strict=True)
         ]
+        return self.compare(pairs)
+
+    def compare(self, pairs: Sequence[tuple[Tensor, Tensor, float]]) -> dict[str, Tensor]:
+        """The present phase's loss of (found, wanted, weight) pictures: L1 and, where the phase weighs them, features."""
+        phase = self.phase
         l1 = torch.stack([share * F.l1_loss(found, wanted) for found, wanted, share in pairs]).sum()
         terms = {"l1": l1, "loss": l1}
         if phase.perceptual:

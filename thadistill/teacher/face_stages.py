@@ -263,3 +263,17 @@ def pose_face(
     region = EYEBROW_IN_FACE.paste(FACE_REGION.crop(image), eyebrows.eyebrow_image_no_combine_alpha)
     face = face_morpher(region, pose[:, POSE_PARAMETERS.face])
     return FaceStagesOutput(decomposed, eyebrows, face, FACE_REGION.paste(image, face.output))
+
+
+class FaceStages(nn.Module):
+    """The three networks as one: what is trained together, and saved under the published names."""
+
+    def __init__(self, *, separable: bool = False) -> None:
+        super().__init__()
+        self.eyebrow_decomposer = EyebrowDecomposer(separable=separable)
+        self.eyebrow_morphing_combiner = EyebrowMorphingCombiner(separable=separable)
+        self.face_morpher = FaceMorpher(separable=separable)
+
+    def forward(self, image: Float[Tensor, "n 4 512 512"], pose: Float[Tensor, "n 45"]) -> FaceStagesOutput:
+        layers = separate(self.eyebrow_decomposer, self.eyebrow_morphing_combiner, image)
+        return pose_face(self.eyebrow_morphing_combiner, self.face_morpher, layers, image, pose)
