@@ -16,6 +16,7 @@ from torch import nn
 from thadistill.callbacks.progress import progress_bar
 from thadistill.data.datamodule import DistillDataModule
 from thadistill.data.triples import Split, TripleBatches, TripleStream
+from thadistill.distillation import budget_of
 from thadistill.errors import UserError
 from thadistill.features import PerceptualLoss
 from thadistill.lit.teacher import Phase, TeacherModule, start_unmoved
@@ -49,22 +50,12 @@ def train_teacher(config: DictConfig, out: Path) -> float:
         TripleBatches(split.test, config.validation.poses * 16),
         config.seed,
     )
-    minutes = None if config.stage.progress_by == "examples" and config.budget_minutes is None else budget(config)
+    minutes = None if config.stage.progress_by == "examples" and config.budget_minutes is None else budget_of(config)
     trainer = fit(module, data, config, config.stage, minutes, out, config.stage.name)
     if trainer.is_global_zero:
         for name, network in named_networks(config.stage.name, module.network).items():
             torch.save(network.state_dict(), out / f"{name}.pt")
     return float(trainer.callback_metrics.get("val/psnr", float("nan")))
-
-
-def budget(config: DictConfig) -> float:
-    """Minutes of training."""
-    from thadistill.distillation import default_budget
-
-    minutes = config.budget_minutes or default_budget()
-    if minutes <= 0:
-        raise UserError(f"budget_minutes={minutes}; expected minutes above 0")
-    return minutes
 
 
 def build_module(config: DictConfig) -> TeacherModule:

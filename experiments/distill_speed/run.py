@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -116,14 +117,14 @@ def main() -> None:
     overrides += [f"out={out}", f"targets={out}/targets", f"logs={out}/logs"]
     run = measured(overrides, out / "log.txt")
     config = composed(overrides)
-    choices = dict(override.split("=", 1) for override in overrides)
+    made = json.loads((out / "metrics.json").read_text())
     about = {
         "name": given.name,
         "recipe": config.recipe.name,
         "start": "cold" if config.init is None else "warm",
         "student": f"{config.student.name}, width_scale {config.student.body_rotator.get('width_scale', 1):g}",
-        "character": choices.get("character", "lambda_00"),
-        "teacher": choices.get("teacher", "tha3"),
+        "character": made["character"],
+        "teacher": made["teacher"],
         "device": str(device(config)),
         "hardware": environment()["hardware"],
         "budget_minutes": given.minutes,
