@@ -47,9 +47,9 @@ def folder_name(overrides: str) -> str:
     """A sweep job's folder: its overrides; long ones are cut, and told apart by a hash."""
     name = overrides.replace("/", "_").replace("'", "")
     raw = name.encode()
-    if len(raw) <= 200:
+    if len(raw) <= 240:  # file systems end at 255
         return name
-    return f"{raw[:180].decode(errors='ignore')}-{hashlib.sha256(raw).hexdigest()[:12]}"
+    return f"{raw[:220].decode(errors='ignore')}-{hashlib.sha256(raw).hexdigest()[:12]}"
 
 
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
@@ -73,11 +73,11 @@ def main(arguments: list[str] | None = None) -> None:
         fail(f"'{verb}' is not a command; expected one of {', '.join(VERBS)}: see 'thadistill --help'")
     overrides = read_folders(verb, rest)
     sweep = bool(_SWEEP_FLAGS & set(overrides))
-    if sweep:
+    if sweep or any(argument.startswith("hydra/") for argument in overrides):
         from thadistill.sweeps.plugins import register
 
         register()
-    elif not _FLAGS_WITHOUT_CHECK & set(overrides):
+    if not _FLAGS_WITHOUT_CHECK & set(overrides):
         check(verb, overrides)
     sys.argv = [f"thadistill {verb}", *overrides]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # what is not a user's mistake deserves its traceback

@@ -129,9 +129,11 @@ def _error(log: Path, code: int) -> str:
     if code < 0:
         name = signal.Signals(-code).name
         return f"ended by {name}" + (": was memory short?" if name == "SIGKILL" else "")
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line.rstrip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     told = [line for line in lines if line.startswith("thadistill: ")]
-    line = told[-1].removeprefix("thadistill: ") if told else lines[-1] if lines else ""
+    # a traceback's frames are indented, its exception is what follows them
+    last = next((i for i in range(len(lines), 0, -1) if lines[i - 1].startswith(" ")), max(0, len(lines) - 1))
+    line = told[-1].removeprefix("thadistill: ") if told else " ".join(lines[last:])
     return line[:500] or f"exit status {code}"
 
 

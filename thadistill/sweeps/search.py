@@ -103,7 +103,7 @@ class ParetoSweeper(Sweeper):
             key = override.get_key_element()
             if override.is_sweep_override():
                 space[key] = distribution(override)
-            elif key != "hparams_search":
+            else:
                 fixed.append(f"{key}={override.get_value_element_as_str()}")
         if not space:
             raise UserError("there is nothing to search over; expected hydra.sweeper.params, such as interval(0.25, 1)")
