@@ -174,8 +174,7 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         )
         told["detail"] = f"{len(targets['face']) + len(targets['posed'])} poses"
     last = 0.1 + 0.03 * config.evaluation.poses if str(device(config)) == "cpu" else 0.3
-    last += 0.15 * config.evaluation.speed
-    last += 0.08 if config.evaluation.speed else 0
+    last += 0.15 if config.evaluation.speed else 0
     body_minutes = run.planned(
         "body_minutes", lambda: max(0.02 * budget, budget - run.minutes - min(last, 0.2 * budget))
     )
