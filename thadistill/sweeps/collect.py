@@ -144,9 +144,12 @@ def pareto_plot(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         axes.plot(*zip(*front, strict=True), color=points.get_facecolor()[0], linewidth=1, marker="o", markersize=11,
                   fillstyle="none", label=f"{name}, Pareto front")  # fmt: skip
     differ = [key for key in varying(shown) if key != "character"]
-    for row in shown if len(shown) <= 12 else [row for group in by_character(shown).values() for row in _front(group)]:
-        axes.annotate(", ".join(f"{key.split('.')[-1]} {row[key]!s:.5}" for key in differ), (row[COST], row[QUALITY]),
-                      xytext=(6, 4), textcoords="offset points", fontsize=7, color="0.3")  # fmt: skip
+    for index, group in enumerate(by_character(shown).values()):
+        above = 7 if index % 2 == 0 else -13  # characters' points often lie close together
+        for row in group if len(shown) <= 12 else _front(group):
+            label = ", ".join(f"{key.split('.')[-1]} {row[key]!s:.5}" for key in differ)
+            axes.annotate(label, (row[COST], row[QUALITY]), xytext=(0, above), textcoords="offset points",
+                          horizontalalignment="center", fontsize=7, color="0.3")  # fmt: skip
     axes.set_xlabel("frame time of the student (ms)")
     axes.set_ylabel("PSNR to the teacher (dB)")
     axes.margins(0.15)
