@@ -36,6 +36,7 @@ def table(folder: Path) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # jobs import everything anew, on CPUs that may be busy
 def test_a_failed_job_is_told_and_only_that_one_runs_again(thadistill: Command, tmp_path: Path) -> None:  # noqa: F811
     sweep = ("distill", "-m", *TOY, f"{WIDTH}=0.1,wide", "hydra/launcher=joblib", "hydra.launcher.workers=2")
     done = thadistill(*sweep)
@@ -66,6 +67,7 @@ def test_a_failed_job_is_told_and_only_that_one_runs_again(thadistill: Command, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # jobs import everything anew, on CPUs that may be busy
 @pytest.mark.parametrize(
     ("launcher", "library"),
     [
@@ -91,18 +93,21 @@ def test_launchers_with_two_workers(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # jobs import everything anew, on CPUs that may be busy
 def test_a_search_over_two_objectives_outlives_a_failed_trial(thadistill: Command, tmp_path: Path) -> None:  # noqa: F811
     pytest.importorskip("optuna")
-    search = ("distill", "-m", *TOY, "hparams_search=student", "hydra.sweeper.trials=2", "hydra.sweeper.at_once=3")
-    search += (f"{WIDTH}=choice(0.05,0.1,wide)", "student.body_rotator.depth=2", "student.face_morpher.width=16")
+    search = ("distill", "-m", *TOY, "hparams_search=student", "hydra.sweeper.trials=3", "hydra.sweeper.at_once=3")
+    search += (f"{WIDTH}=choice(0.1,wide)", "student.body_rotator.depth=2", "student.face_morpher.width=16")
     search += ("hydra/launcher=joblib", "hydra.launcher.workers=2")
     done = thadistill(*search)
     assert "on its Pareto front" in done.stderr, done.stderr[-2000:]
     folder = tmp_path / "multirun" / "distill"
     assert len(list(folder.glob("study-*.log"))) == 1
-    finished = [row for row in table(folder).values() if row["status"] == "done"]
-    assert finished
-    assert all(row["psnr"] and row["student_ms"] for row in finished)
+    rows = table(folder)
+    assert rows["0.1"]["status"] == "done"
+    assert float(rows["0.1"]["psnr"]) > 0
+    assert rows["wide"]["status"] == "failed"  # with this seed it is drawn; the study had its three all the same
+    assert done.returncode == 1
     jobs = {path: path.stat().st_mtime_ns for path in folder.rglob("metrics.json")}
     again = thadistill(*search)  # the study has its trials
     assert again.returncode == 0, again.stderr[-2000:]

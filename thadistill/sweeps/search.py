@@ -68,11 +68,13 @@ class ParetoSweeper(Sweeper):
         number = len(study.trials)
         while (missing := self.trials - _finished(study)) > 0:
             trials = [study.ask(space) for _ in range(min(missing, self.at_once))]
-            overrides = [[*fixed, *(f"{key}={_text(value)}" for key, value in t.params.items())] for t in trials]
-            batch = self.workers.launch(overrides, initial_job_idx=number)
-            told = [self._tell(study, trial, job.return_value) for trial, job in zip(trials, batch, strict=True)]
-            number += len(trials)
-            results += [job.return_value for job in batch]
+            given = [(*fixed, *(f"{key}={_text(value)}" for key, value in t.params.items())) for t in trials]
+            different = list(dict.fromkeys(given))  # a proposal may come twice, and a folder is one job's
+            batch = self.workers.launch([list(one) for one in different], initial_job_idx=number)
+            outcome = {one: job.return_value for one, job in zip(different, batch, strict=True)}
+            told = [self._tell(study, trial, outcome[one]) for trial, one in zip(trials, given, strict=True)]
+            number += len(different)
+            results += outcome.values()
             if not any(told) and sum(result.error is not None for result in results) >= max(3, self.trials):
                 break  # nothing works: no use in trying on
         print(f"study of {_finished(study)} trials, on its Pareto front:", file=sys.stderr)
@@ -98,16 +100,17 @@ class ParetoSweeper(Sweeper):
         given = parser.parse_overrides(list(arguments))
         known = {override.get_key_element() for override in given}
         searched = [f"{key}={value}" for key, value in self.params.items() if key not in known]
-        fixed, space = [], {}
+        fixed: dict[str, str] = {}
+        space: dict[str, Any] = {}
         for override in [*given, *parser.parse_overrides(searched)]:
             key = override.get_key_element()
             if override.is_sweep_override():
                 space[key] = distribution(override)
             else:
-                fixed.append(f"{key}={override.get_value_element_as_str()}")
+                fixed[key] = f"{key}={override.get_value_element_as_str()}"
         if not space:
             raise UserError("there is nothing to search over; expected hydra.sweeper.params, such as interval(0.25, 1)")
-        return fixed, space
+        return [*fixed.values()], space
 
     def _study(self, folder: Path, fixed: list[str], space: Mapping[str, Any]) -> Any:
         try:
