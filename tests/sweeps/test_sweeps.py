@@ -93,25 +93,18 @@ def test_launchers_with_two_workers(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)  # jobs import everything anew, on CPUs that may be busy
-def test_a_search_over_two_objectives_outlives_a_failed_trial(thadistill: Command, tmp_path: Path) -> None:  # noqa: F811
+@pytest.mark.timeout(1500)
+def test_a_search_of_three_trials(thadistill: Command, tmp_path: Path) -> None:  # noqa: F811
     pytest.importorskip("optuna")
-    search = ("distill", "-m", *TOY, "hparams_search=student", "hydra.sweeper.trials=3", "hydra.sweeper.at_once=3")
-    search += (f"{WIDTH}=choice(0.1,wide)", "student.body_rotator.depth=2", "student.face_morpher.width=16")
+    search = ("distill", "-m", *TOY, "hparams_search=student", "hydra.sweeper.trials=3", f"{WIDTH}=choice(0.1,0.15)")
+    search += ("student.body_rotator.depth=2", "student.face_morpher.width=16", "hydra.sweeper.at_once=2")
     search += ("hydra/launcher=joblib", "hydra.launcher.workers=2")
     done = thadistill(*search)
-    assert "on its Pareto front" in done.stderr, done.stderr[-2000:]
-    folder = tmp_path / "multirun" / "distill"
-    assert len(list(folder.glob("study-*.log"))) == 1
-    rows = table(folder)
-    assert rows["0.1"]["status"] == "done"
-    assert float(rows["0.1"]["psnr"]) > 0
-    assert rows["wide"]["status"] == "failed"  # with this seed it is drawn; the study had its three all the same
-    assert done.returncode == 1
-    jobs = {path: path.stat().st_mtime_ns for path in folder.rglob("metrics.json")}
-    again = thadistill(*search)  # the study has its trials
-    assert again.returncode == 0, again.stderr[-2000:]
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("metrics.json")} == jobs
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "study of 3 trials, on its Pareto front:" in done.stderr
+    rows = table(tmp_path / "multirun" / "distill")
+    assert all(row["status"] == "done" and float(row["student_ms"]) > 0 for row in rows.values())
+    assert all(row["student.face_morpher.width"] == "16" for row in rows.values())  # the later value stands
 
 
 def test_a_job_that_is_killed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

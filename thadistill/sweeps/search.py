@@ -28,7 +28,7 @@ from thadistill.sweeps.sweepers import report
 
 
 class ParetoSweeper(Sweeper):
-    """Runs the trials that Optuna proposes; one that fails is told to it as such, and the study goes on.
+    """Runs the trials that Optuna proposes; one that fails is marked, and the study goes on.
 
     Args:
         params: what to search over, in Hydra's words: ``interval(0.25, 1)``, ``tag(log, interval(1e-4, 1e-3))``,
@@ -65,8 +65,8 @@ class ParetoSweeper(Sweeper):
         fixed, space = self._space(arguments)
         study = self._study(folder, fixed, space)
         results: list[Result] = []
-        number = len(study.trials)
-        while (missing := self.trials - _finished(study)) > 0:
+        number, barren = len(study.trials), 0
+        while (missing := self.trials - len(_good(study))) > 0:
             trials = [study.ask(space) for _ in range(min(missing, self.at_once))]
             given = [(*fixed, *(f"{key}={_text(value)}" for key, value in t.params.items())) for t in trials]
             different = list(dict.fromkeys(given))  # a proposal may come twice, and a folder is one job's
@@ -75,23 +75,36 @@ class ParetoSweeper(Sweeper):
             told = [self._tell(study, trial, outcome[one]) for trial, one in zip(trials, given, strict=True)]
             number += len(different)
             results += outcome.values()
-            if not any(told) and sum(result.error is not None for result in results) >= max(3, self.trials):
+            barren = 0 if any(told) else barren + len(told)
+            if barren >= max(3, self.trials):
                 break  # nothing works: no use in trying on
-        print(f"study of {_finished(study)} trials, on its Pareto front:", file=sys.stderr)
+        print(f"study of {len(_good(study))} trials, on its Pareto front:", file=sys.stderr)
         for trial in study.best_trials:
+            if "error" in trial.user_attrs:
+                continue
             figures = ", ".join(f"{k} {v:.3f}" for k, v in zip(self.objectives, trial.values, strict=True))
             print(f"  {figures}: {' '.join(f'{k}={_text(v)}' for k, v in trial.params.items())}", file=sys.stderr)
         report(folder, results)
 
     def _tell(self, study: Any, trial: Any, result: Result) -> bool:
-        """Tells a trial's figures, or that it failed; whether it succeeded."""
+        """Tells a trial's figures; whether it succeeded.
+
+        A failed one is marked, and told as bad as the worst in every figure: Optuna learns nothing from trials that it
+        knows to have failed, and finds what never succeeded all the more worth a try.
+        """
         from optuna.trial import TrialState
 
         values = [result.metrics.get(name) for name in self.objectives]
         if result.error is None and all(isinstance(v, (int, float)) and math.isfinite(v) for v in values):
             study.tell(trial, [float(v) for v in values if v is not None])
             return True
-        study.tell(trial, state=TrialState.FAIL)
+        trial.set_user_attr("error", result.error or "its figures are not finite")
+        others = [other.values for other in _good(study)]
+        if others:
+            ways = (min if way == "maximize" else max for way in self.objectives.values())
+            study.tell(trial, [way(column) for way, column in zip(ways, zip(*others, strict=True), strict=True)])
+        else:
+            study.tell(trial, state=TrialState.FAIL)
         return False
 
     def _space(self, arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
@@ -161,8 +174,9 @@ def distribution(override: Override) -> Any:
     raise UserError(f"{key}={override.get_value_element_as_str()}; expected interval, range or choice to search over")
 
 
-def _finished(study: Any) -> int:
-    return sum(trial.state.name == "COMPLETE" for trial in study.trials)
+def _good(study: Any) -> list[Any]:
+    """The trials that succeeded."""
+    return [trial for trial in study.trials if trial.state.name == "COMPLETE" and "error" not in trial.user_attrs]
 
 
 def _text(value: Any) -> str:
