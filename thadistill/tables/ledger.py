@@ -41,8 +41,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def make_rows(path: Path, scale: str, rows: Mapping[str, Callable[[], Row]]) -> list[Row]:
     """Makes the rows of ``scale`` that ``path`` does not hold yet, writing the file after each; returns all its rows.
 
-    A row that was made is not made again: to repeat it, delete its line. Other lines are kept, also those that another
-    process has added meanwhile.
+    A row that was made is not made again: to repeat it, delete its line, and the folder of its run if it has one. Other
+    lines are kept, also those that another process has added meanwhile.
     """
     for name, make in rows.items():
         if any((row["scale"], row["row"]) == (scale, name) for row in read_rows(path)):
