@@ -15,6 +15,7 @@ import lightning as L
 import torch
 from jaxtyping import Float
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -137,6 +138,10 @@ def fit(
         trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
+    finally:
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()  # or the next training of this process would go on in the same run
     module.eval()
     return trainer
 
