@@ -28,9 +28,10 @@ from thadistill.data.cache import Kind, TargetCache, Targets
 from thadistill.data.character import Character
 from thadistill.data.face_mask import face_mask_from_targets
 from thadistill.errors import UserError
-from thadistill.evaluation import cached_targets, evaluate, quality_grid
+from thadistill.evaluation import cached_target, cached_targets, evaluate, quality_grid
 from thadistill.frame_rate import student_frame_rate, teacher_frame_rate
 from thadistill.metrics.image import psnr
+from thadistill.outputs import StudentOutput, TargetOutput
 from thadistill.report import distill_report, environment, given_overrides, write_csv, write_json, write_text
 from thadistill.student import CharacterModel
 from thadistill.student.body_rotator import Motion
@@ -285,23 +286,26 @@ def _evaluate(
     image: Float[Tensor, "4 512 512"],
     mask: Float[Tensor, "1 512 512"],
 ) -> tuple[dict[str, Any], Image.Image]:
-    given = list(cached_targets(held_out, image))
-    student = functools.cache(model)  # each pose is drawn once; tensors hash by identity
-    with progress_bar() as bar:
-        task = bar.add_task("evaluation", total=len(given), note="")
-        metrics, _ = evaluate(
-            student, given, mask, config.evaluation.perceptual, lambda done: bar.update(task, completed=done)
-        )
+    place = device(config)
     alone, unmoved = [], []
-    with torch.inference_mode():
-        for pose, target in given:
-            out = student(pose)
-            motion = Motion(out.grid_change, out.alpha, out.color_change)
-            alone.append(psnr(model.body_rotator.render(motion, target.face_morphed).blended, target.posed))
-            unmoved.append(psnr(target.face_morphed, target.posed))
+
+    def student(pose: Tensor) -> StudentOutput:
+        return StudentOutput(*(value.cpu() for value in model(pose.to(place))))
+
+    def watch(out: StudentOutput, target: TargetOutput) -> None:
+        motion = Motion(out.grid_change, out.alpha, out.color_change)
+        alone.append(psnr(model.body_rotator.render(motion, target.face_morphed).blended, target.posed))
+        unmoved.append(psnr(target.face_morphed, target.posed))
+
+    given = cached_targets(held_out, image)
+    with progress_bar() as bar:
+        task = bar.add_task("evaluation", total=len(held_out), note="")
+        metrics, _ = evaluate(
+            student, given, mask, config.evaluation.perceptual, lambda done: bar.update(task, completed=done), watch
+        )
     metrics["psnr_teacher_face"] = float(torch.cat(alone).mean())
     metrics["psnr_unmoved"] = float(torch.cat(unmoved).mean())
-    return metrics, quality_grid(student, given.__getitem__, metrics["per_pose"])
+    return metrics, quality_grid(student, lambda index: cached_target(held_out, image, index), metrics["per_pose"])
 
 
 def _write(

@@ -21,16 +21,14 @@ from thadistill.teacher import Teacher
 
 def cached_targets(targets: Targets, image: Float[Tensor, "4 512 512"]) -> Iterable[tuple[Tensor, TargetOutput]]:
     """(pose [1, 45], target) of every pose in a cache of posed targets."""
-    for index in range(len(targets)):
-        region = targets.get("face_region", index)
-        yield (
-            targets.pose[index : index + 1],
-            TargetOutput(
-                targets.get("posed", index)[None],
-                targets.get("grid_change", index)[None],
-                FACE_REGION.paste(image, region)[None],
-            ),
-        )
+    return (cached_target(targets, image, index) for index in range(len(targets)))
+
+
+def cached_target(targets: Targets, image: Float[Tensor, "4 512 512"], index: int) -> tuple[Tensor, TargetOutput]:
+    """(pose [1, 45], target) of one pose in a cache of posed targets."""
+    face = FACE_REGION.paste(image, targets.get("face_region", index))[None]
+    target = TargetOutput(targets.get("posed", index)[None], targets.get("grid_change", index)[None], face)
+    return targets.pose[index : index + 1], target
 
 
 def live_targets(
@@ -50,13 +48,19 @@ def evaluate(
     face_mask: Float[Tensor, "1 512 512"] | None,
     perceptual: Sequence[str] = (),
     report: Callable[[int], None] = lambda done: None,
+    watch: Callable[[StudentOutput, TargetOutput], None] = lambda out, target: None,
 ) -> tuple[dict[str, Any], list[Tensor]]:
-    """Quality of ``model``: ``metrics.json``'s content with a ``per_pose`` list, and the poses."""
+    """Quality of ``model``: ``metrics.json``'s content with a ``per_pose`` list, and the poses.
+
+    ``report`` is told how many poses are done; ``watch`` sees each pose's output beside its target.
+    """
     metrics = QualityMetrics(face_mask, perceptual=tuple(perceptual), per_pose=True)
     poses = []
     for index, (pose, target) in enumerate(targets):
         with torch.inference_mode():
-            metrics.update(model(pose), target, torch.tensor([index]))
+            out = model(pose)
+            metrics.update(out, target, torch.tensor([index]))
+            watch(out, target)
         poses.append(pose[0].cpu())
         report(index + 1)
     return metrics.compute(), poses
