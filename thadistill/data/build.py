@@ -104,19 +104,33 @@ def build_targets(
             if end is not None and (len(cache) or others) and started + slowest > end:
                 break
             try:
-                with shard_lock(cache, index).acquire(blocking=False):
-                    if not cache.has_shard(index):
-                        cache.write_shard(index, shard_targets(cache.key.kind, teacher, image, part, batch_size))
+                _build_shard(cache, index, teacher, image, part, batch_size, wait=False)
                 slowest = max(slowest, time.monotonic() - started)
             except Timeout:
                 others.append(index)
         report(min(count, (index + 1) * SHARD))
     for index in others:  # what another process began is about to be whole; if that one ended, it is left
-        with shard_lock(cache, index):
-            if not cache.has_shard(index) and len(cache) == index * SHARD:
-                cache.write_shard(index, shard_targets(cache.key.kind, teacher, image, parts[index], batch_size))
+        if len(cache) <= index * SHARD:
+            _build_shard(cache, index, teacher, image, parts[index], batch_size, wait=True)
     cache.write_manifest()
     return len(cache)
+
+
+def _build_shard(
+    cache: TargetCache,
+    index: int,
+    teacher: Teacher,
+    image: Float[Tensor, "1 4 512 512"],
+    poses: Float[Tensor, "_n 45"],
+    batch_size: int,
+    wait: bool,
+) -> None:
+    lock = shard_lock(cache, index)
+    with lock.acquire(blocking=wait):
+        if not cache.has_shard(index):
+            cache.write_shard(index, shard_targets(cache.key.kind, teacher, image, poses, batch_size))
+        # whoever waits for this file, or makes it anew, finds the shard
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def shard_lock(cache: TargetCache, index: int) -> FileLock:
