@@ -10,13 +10,12 @@ import hydra
 import torch
 from lightning import seed_everything
 from omegaconf import DictConfig
-from rich.console import Console
 from torch import nn
 
 from thadistill.callbacks.progress import progress_bar
 from thadistill.data.datamodule import DistillDataModule
 from thadistill.data.triples import Split, TripleBatches, TripleStream
-from thadistill.distillation import budget_of
+from thadistill.distillation import budget_of, console
 from thadistill.errors import UserError
 from thadistill.features import PerceptualLoss
 from thadistill.lit.teacher import Phase, TeacherModule, start_unmoved
@@ -26,8 +25,6 @@ from thadistill.teacher.weights import load_networks
 from thadistill.training import fit
 
 NETWORKS = ("body_morpher", "upscaler", "face_stages")
-
-console = Console(stderr=True, highlight=False)
 
 
 def train_teacher(config: DictConfig, out: Path) -> float:
