@@ -52,7 +52,7 @@ RUNTIMES: dict[str, Callable[..., Runtime]] = {
     "int8": _native("int8"),
 }
 _CHOSEN = ("exact", "reduced")
-_NATIVE_ONLY = ("visible", "poses", "threads", "target_db")
+_NATIVE_ONLY = ("visible", "poses", "threads", "target_db", "still_face")
 
 
 def resolve(runtime: str, device: str = "cpu") -> str:

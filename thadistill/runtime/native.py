@@ -85,23 +85,23 @@ class NativeEngine:
         self._library = load_native()
         self._library.run_frame.restype = self._library.paint_face.restype = None
         self._kept: list[object] = []  # what the structures point to
-        self.lanes = self._library.lanes()
+        self.lanes = self._library.segment_pixels()  # of one segment; a vector holds two
         self.side = image.shape[-1]
         if min(level.size for level in levels) < self.lanes or len(levels) > _MAX_LEVELS:
             raise NativeUnavailable(
                 f"{len(levels)} levels, of which the kernels take no image under {self.lanes} pixels"
             )
-        vectors = self._library.block_pixels() // self.lanes
+        together = self._library.block_pixels() // self.lanes
         student = _Student(n_levels=len(levels), threads=threads, side=self.side)
         mask = visible
         for i in reversed(range(len(levels))):
-            segments = segments_of(mask, self.lanes, vectors)
+            segments = segments_of(mask, self.lanes, together)
             self._fill(student.levels[i], levels[i], segments, below=levels[i - 1].size if i else 0)
             done = covered(segments, self.lanes, levels[i].size)
             if i == len(levels) - 1:
                 self.computed = done
             mask = read_by_doubling(done)
-        self._fill(student.face, face, segments_of(face_needed, self.lanes, vectors), below=0)
+        self._fill(student.face, face, segments_of(face_needed, self.lanes, together), below=0)
         student.face_top, student.face_left = STUDENT_FACE_REGION.top, STUDENT_FACE_REGION.left
         self.character = np.ascontiguousarray(image.transpose(1, 2, 0), dtype=np.float32)
         widest = max(
@@ -148,7 +148,7 @@ class NativeEngine:
 
     @property
     def segments(self) -> dict[str, int]:
-        """Vectors of pixels a frame computes, by stage: ``face``, ``level0``..."""
+        """Segments of pixels a frame computes, by stage: ``face``, ``level0``..."""
         stages = self._student.levels[: self._student.n_levels]
         return {"face": self._student.face.n_segments} | {f"level{i}": s.n_segments for i, s in enumerate(stages)}
 

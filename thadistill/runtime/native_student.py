@@ -15,7 +15,7 @@ from thadistill.runtime.base import Runtime
 from thadistill.runtime.native import PLANES, NativeEngine
 from thadistill.runtime.packing import pack_body, pack_face
 from thadistill.runtime.planning import Plan, plan_formats, uniform_plan
-from thadistill.runtime.visible import corner_poses, measure_visible, model_key, remembered, sampled_poses
+from thadistill.runtime.visible import corner_poses, measure_face, measure_visible, model_key, remembered, sampled_poses
 from thadistill.student import CharacterModel
 from thadistill.student.face_morpher import FACE_SIZE
 
@@ -27,17 +27,27 @@ _PRECISIONS = {"float32": "native", "int16": "int16", "int8": "int8"}  # -> the 
 _TOLERANCE = 2e-4
 _SHOWN = 1 / 255
 _WHOLE = np.ones((IMAGE_SIZE, IMAGE_SIZE), bool)
+_WHOLE_FACE = np.ones((FACE_SIZE, FACE_SIZE), bool)
+# Around the eyes and the mouth a student's face shimmers without meaning. A pixel that stays this near the middle of its
+# range, in network space (two 8-bit levels), is painted once, as that middle.
+_STILL = 4 / 255
 
 
-def build_engine(model: CharacterModel, plan: Plan, visible: Bool[np.ndarray, "512 512"], threads: int) -> NativeEngine:
-    """The engine of a plan. Raises: NativeUnavailable."""
+def build_engine(
+    model: CharacterModel,
+    plan: Plan,
+    visible: Bool[np.ndarray, "512 512"],
+    threads: int,
+    moving_face: Bool[np.ndarray, "128 128"] = _WHOLE_FACE,
+) -> NativeEngine:
+    """The engine of a plan, which paints only ``moving_face`` of the face crop. Raises: NativeUnavailable."""
     largest = NativeEngine.largest_block()
     return NativeEngine(
         pack_face(model.face_morpher, plan.face, largest),
         pack_body(model.body_rotator, plan.body, largest),
         model.image.detach().cpu().numpy(),
         visible,
-        np.ones((FACE_SIZE, FACE_SIZE), bool),
+        moving_face,
         threads,
     )
 
@@ -49,6 +59,8 @@ class Native(Runtime):
         precision: ``float32`` (exact); ``int16``: 13-bit activations and as many weight bits as 32-bit sums allow;
             ``int8``: 8 bits for the matrices that bear it and 16 for the others, chosen by measuring this student.
             Phases, sines, the last layer, warp and painting stay float32. The integer ones need AVX-512 VNNI.
+        still_face: keep what hardly changes of the face crop (see ``_STILL``) as it is in the middle; None: where the
+            precision is not float32.
         visible: pixels to compute, [512, 512]; True: find the tiles the character ever paints (seconds, once a
             character, kept on disk); False: all of them.
         poses: poses to look at besides the sampled ones when finding the visible tiles, such as a recorded track.
@@ -65,6 +77,7 @@ class Native(Runtime):
         crop: Region | tuple[int, ...] | None = None,
         reuse: bool = True,
         precision: str = "float32",
+        still_face: bool | None = None,
         visible: Bool[np.ndarray, "512 512"] | bool = True,
         poses: Float[Tensor, "n 45"] | None = None,
         threads: int | None = None,
@@ -86,7 +99,12 @@ class Native(Runtime):
         self.plan = self._find_plan(model, target_db, threads)
         inside = np.zeros((IMAGE_SIZE, IMAGE_SIZE), bool)
         inside[self.crop.top : self.crop.bottom, self.crop.left : self.crop.right] = True
-        self.engine = build_engine(model, self.plan, self.visible & inside, threads)
+        if precision == "float32" if still_face is None else not still_face:
+            self.engine = build_engine(model, self.plan, self.visible & inside, threads)
+            return
+        middle, moving = self._find_still_face(model, threads)
+        self.engine = build_engine(model, self.plan, self.visible & inside, threads, moving)
+        STUDENT_FACE_REGION.crop(torch.from_numpy(self.engine.character).permute(2, 0, 1)).copy_(middle)
 
     def _find_visible(
         self, model: CharacterModel, visible: np.ndarray | bool, poses: Tensor | None, threads: int
@@ -114,6 +132,25 @@ class Native(Runtime):
 
         kept = remembered("visible", model_key(model, *(part for look in looks for part in look)), compute)
         return np.unpackbits(kept["visible"]).astype(bool).reshape(IMAGE_SIZE, IMAGE_SIZE)
+
+    def _find_still_face(self, model: CharacterModel, threads: int) -> tuple[Tensor, np.ndarray]:
+        """The face crop in the middle, and its moving pixels."""
+        poses = sampled_poses()
+
+        def compute() -> dict[str, np.ndarray]:
+            engine = build_engine(model, uniform_plan(model, "float32"), self.visible, threads)
+
+            def face(pose: np.ndarray) -> np.ndarray:
+                engine.paint_face(pose)
+                return STUDENT_FACE_REGION.crop(torch.from_numpy(engine.character).permute(2, 0, 1)).numpy()
+
+            middle, distance = measure_face(face, poses)
+            return {"middle": middle, "distance": distance}
+
+        kept = remembered("faces", model_key(model, poses), compute)
+        moving = kept["distance"] > _STILL
+        moving[FACE_SIZE // 2, FACE_SIZE // 2] |= not moving.any()  # an engine paints at least one segment
+        return torch.from_numpy(kept["middle"]), moving
 
     def _find_plan(self, model: CharacterModel, target_db: float, threads: int) -> Plan:
         if self.precision != "int8":

@@ -1,16 +1,16 @@
 // The student's frame in one pass over cache-sized blocks of pixels; built by native_build.py, driven by native.py.
 //
 // A block is P pixels, NV vectors of VL lanes: a lane is a pixel, so a weight is one broadcast and no channel count is
-// padded to a vector's width. A level takes a block through all its layers while the activations stay in the nearest cache;
+// padded to a vector's width. A vector is two segments: H pixels of a row each, anywhere in the image. A level takes a block through all its layers while the activations stay in the nearest cache;
 // what a level hands to the next (its features times the next level's first matrix, which commutes with the bilinear
-// upsampling) goes to a plane of rows [y][channel][x], which is read back with two loads and two shuffles a row.
+// upsampling) goes to a plane of rows [y][channel][x], which is read back with four short loads and two shuffles.
 // Phases are in half-turns: sin(pi t), t = W x + b with omega / pi already in W and b.
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <omp.h>
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
@@ -23,9 +23,11 @@ constexpr int VL = 8;
 #endif
 constexpr int NV = 3;
 constexpr int P = VL * NV;
+constexpr int H = VL / 2;
 
 typedef float vf __attribute__((vector_size(VL * 4)));
 typedef int32_t vi __attribute__((vector_size(VL * 4)));
+typedef float vh __attribute__((vector_size(H * 4)));
 typedef float v4 __attribute__((vector_size(16)));
 
 inline vf load(const float *p) { vf v; std::memcpy(&v, p, sizeof v); return v; }
@@ -33,6 +35,23 @@ inline void store(float *p, vf v) { std::memcpy(p, &v, sizeof v); }
 inline vi loadi(const int32_t *p) { vi v; std::memcpy(&v, p, sizeof v); return v; }
 inline void storei(int32_t *p, vi v) { std::memcpy(p, &v, sizeof v); }
 inline vf fill(float x) { return vf{} + x; }
+inline vf join(vh a, vh b) {
+#if defined(__AVX512F__)
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+#endif
+}
+inline vf load_two(const float *p, const float *q) {
+    vh a, b;
+    std::memcpy(&a, p, sizeof a);
+    std::memcpy(&b, q, sizeof b);
+    return join(a, b);
+}
+inline void store_two(float *p, float *q, vf v) {
+    std::memcpy(p, &v, H * 4);
+    std::memcpy(q, (const float *)&v + H, H * 4);
+}
 inline vf to_float(vi x) { return __builtin_convertvector(x, vf); }
 inline vf lower(vf a, vf b) { return a < b ? a : b; }
 inline vf higher(vf a, vf b) { return a > b ? a : b; }
@@ -41,38 +60,48 @@ inline vf higher(vf a, vf b) { return a > b ? a : b; }
 enum Format { F32 = 0, I16 = 1, U8 = 2, LINEAR = 3 };
 constexpr int group(int format) { return format == I16 ? 2 : format == U8 ? 4 : 1; }
 
-constexpr float I16_ONE = 4095.0f;  // what sin = 1 becomes: 13 bits, so that a row's products fit 32
-constexpr float U8_ONE = 127.0f;    // offset by 128; the offset's share is in the bias
+constexpr int I16_ONE = 4095;     // what sin = 1 becomes: 13 bits, so that a row's products fit 32
+constexpr int U8_ONE = 127;       // offset by 128; the offset's share is in the bias
 constexpr float MAGIC = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
 
-// scale * sin(pi t). Odd minimax polynomials on half a turn; greatest errors 5e-9, 6e-7, 7e-5 of 1, below each format's own.
-template <int FORMAT> inline vf sine(vf t) {
-    vf turned = t + MAGIC;
-    vf r = t - (turned - MAGIC);
-    vf q = r * r;
-    vf s;
-    if constexpr (FORMAT == F32) {
-        s = (((0.07707987f * q - 0.59796161f) * q + 2.55001437f) * q - 5.16770554f) * q + 3.14159255f;
-    } else if constexpr (FORMAT == I16) {
-        s = ((-0.5546362f * I16_ONE * q + 2.54189903f * I16_ONE) * q - 5.1671428f * I16_ONE) * q + 3.14158202f * I16_ONE;
-    } else {
-        s = (2.29954734f * U8_ONE * q - 5.13690534f * U8_ONE) * q + 3.14064004f * U8_ONE;
-    }
-    vi flip = ((vi)turned) << 31;  // odd half-turns change the sign
+// t less its nearest integer, and that integer's last bit as a sign.
+inline vf reduce(vf t, vi &flip) {
+    const vf turned = t + MAGIC;
+    flip = ((vi)turned) << 31;
+#if defined(__AVX512DQ__)
+    return (vf)_mm512_reduce_ps((__m512)t, 0);
+#else
+    return t - (turned - MAGIC);
+#endif
+}
+
+// sin(pi t). Odd minimax polynomials on half a turn; greatest errors 5e-9, 7e-5, 7e-5 of 1.
+inline vf sine(vf t) {
+    vi flip;  // odd half-turns change the sign
+    const vf r = reduce(t, flip), q = r * r;
+    const vf s = (((0.07707987f * q - 0.59796161f) * q + 2.55001437f) * q - 5.16770554f) * q + 3.14159255f;
     return (vf)(((vi)(s * r)) ^ flip);
+}
+
+// The nearest integer to ONE * sin(pi t), plus OFFSET, in the low bits of each lane.
+template <int ONE, int OFFSET> inline vi rounded_sine(vf t) {
+    vi flip;
+    const vf r = reduce(t, flip), q = r * r;
+    const vf s = (2.29954734f * ONE * q - 5.13690534f * ONE) * q + 3.14064004f * ONE;
+    return (vi)(s * (vf)((vi)r ^ flip) + (MAGIC + OFFSET));
 }
 
 // Sines of group(FORMAT) consecutive channels -> one word a lane.
 template <int FORMAT> inline void pack(const vf *phase, int32_t *word) {
     if constexpr (FORMAT == F32) {
-        storei(word, (vi)sine<F32>(phase[0]));
+        storei(word, (vi)sine(phase[0]));
     } else if constexpr (FORMAT == I16) {
-        vi a = (vi)(sine<I16>(phase[0]) + MAGIC), b = (vi)(sine<I16>(phase[1]) + MAGIC);
+        const vi a = rounded_sine<I16_ONE, 0>(phase[0]), b = rounded_sine<I16_ONE, 0>(phase[1]);
         storei(word, (a & 0xffff) | (b << 16));
     } else {
-        vi a = (vi)(sine<U8>(phase[0]) + (MAGIC + 128)), b = (vi)(sine<U8>(phase[1]) + (MAGIC + 128));
-        vi c = (vi)(sine<U8>(phase[2]) + (MAGIC + 128)), d = (vi)(sine<U8>(phase[3]) + (MAGIC + 128));
-        storei(word, ((a & 0xff) | ((b & 0xff) << 8)) | (((c & 0xff) << 16) | (d << 24)));
+        vi byte[4];
+        for (int g = 0; g < 4; g++) byte[g] = rounded_sine<U8_ONE, 128>(phase[g]);
+        storei(word, ((byte[0] & 0xff) | ((byte[1] & 0xff) << 8)) | (((byte[2] & 0xff) << 16) | (byte[3] << 24)));
     }
 }
 
@@ -100,7 +129,7 @@ struct Stage {
     float *shift;              // [first_channels], this frame's
     const float *wx, *wy;      // [first_channels]
     const Layer *layers;
-    const int32_t *segments;   // [n_segments][2]: y, x of VL pixels in a row; x is even
+    const int32_t *segments;   // [n_segments][2]: y, x of H pixels in a row; x is even
     float *plane;              // what it hands on: [size][out_channels][stride]
 };
 
@@ -218,57 +247,79 @@ void run_layer(const Layer &layer, const int32_t *in, int32_t *out) {
     layer_from<F32>(layer, in, out);
 }
 
-// VL pixels of a row of the doubled plane: rows first (the nearer weighs 3/4), then columns by shuffles.
+// Two segments of the doubled plane: rows first (the nearer weighs 3/4), then columns by shuffles.
 struct Doubling {
-    const float *near, *far;
+    const float *near[2], *far[2];
 
-    Doubling(const float *plane, int size, int channels, int y, int x) {
-        int half = y >> 1, other = (y & 1) ? half + 1 : half - 1;
-        other = other < 0 ? 0 : other > size - 1 ? size - 1 : other;
-        long row = (long)channels * stride_of(size);
-        near = plane + half * row + (x >> 1);  // column -1 is stored first, so this is column x/2 - 1
-        far = plane + other * row + (x >> 1);
+    Doubling(const float *plane, int size, int channels, const int32_t *segments) {
+        const long row = (long)channels * stride_of(size);
+        for (int i = 0; i < 2; i++) {
+            const int y = segments[2 * i], x = segments[2 * i + 1], half = y >> 1;
+            int other = (y & 1) ? half + 1 : half - 1;
+            other = other < 0 ? 0 : other > size - 1 ? size - 1 : other;
+            near[i] = plane + half * row + (x >> 1);  // column -1 is stored first, so this is column x/2 - 1
+            far[i] = plane + other * row + (x >> 1);
+        }
+    }
+
+    // Asks for the row of a later channel, which lies too far from this one's for the processor to foresee.
+    void expect(long offset) const {
+        for (int i = 0; i < 2; i++) {
+            __builtin_prefetch(near[i] + offset);
+            __builtin_prefetch(far[i] + offset);
+        }
     }
 
     vf at(long offset) const {
-        vf v = 0.75f * load(near + offset) + 0.25f * load(far + offset);
+        const vf v = 0.75f * load_two(near[0] + offset, near[1] + offset) + 0.25f * load_two(far[0] + offset, far[1] + offset);
 #if defined(__AVX512F__)
-        const vi close = {1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8};
-        const vi wide = {0, 2, 1, 3, 2, 4, 3, 5, 4, 6, 5, 7, 6, 8, 7, 9};
+        const vf close = __builtin_shufflevector(v, v, 1, 1, 2, 2, 3, 3, 4, 4, 9, 9, 10, 10, 11, 11, 12, 12);
+        const vf wide = __builtin_shufflevector(v, v, 0, 2, 1, 3, 2, 4, 3, 5, 8, 10, 9, 11, 10, 12, 11, 13);
 #else
-        const vi close = {1, 1, 2, 2, 3, 3, 4, 4};
-        const vi wide = {0, 2, 1, 3, 2, 4, 3, 5};
+        const vf close = __builtin_shufflevector(v, v, 1, 1, 2, 2, 5, 5, 6, 6);
+        const vf wide = __builtin_shufflevector(v, v, 0, 2, 1, 3, 4, 6, 5, 7);
 #endif
-        return 0.75f * __builtin_shuffle(v, close) + 0.25f * __builtin_shuffle(v, wide);
+        return 0.75f * close + 0.25f * wide;
     }
 };
 
-inline vf columns(int x, int size) {
-    vi index;
-    for (int i = 0; i < VL; i++) index[i] = 2 * i + 1;
-    return to_float(index + 2 * x) / (float)size - 1.0f;
+// Positions of two segments' pixels.
+inline vf columns(const int32_t *segments, int size) {
+    vi x;
+    for (int i = 0; i < VL; i++) x[i] = 2 * (segments[2 * (i / H) + 1] + i % H) + 1;
+    return to_float(x) / (float)size - 1.0f;
 }
+
+inline vf rows(const int32_t *segments, int size) {
+    vi y;
+    for (int i = 0; i < VL; i++) y[i] = 2 * segments[2 * (i / H)] + 1;
+    return to_float(y) / (float)size - 1.0f;
+}
+
+constexpr int AHEAD = 6;  // channels
 
 template <int FORMAT> void first_layer(const Stage &stage, const Stage *below, const int32_t *segment, int32_t *out) {
     constexpr int G = group(FORMAT);
-    for (int v = 0; v < NV; v++) {
-        int y = segment[2 * v], x = segment[2 * v + 1];
-        vf px = columns(x, stage.size);
-        float py = (float)(2 * y + 1) / stage.size - 1.0f;
+    const float *wx = stage.wx, *wy = stage.wy, *shift = stage.shift;
+    const int channels = stage.first_channels;
+    for (int v = 0; v < NV; v++, segment += 4, out += VL) {
+        const vf px = columns(segment, stage.size), py = rows(segment, stage.size);
         if (below) {
-            Doubling doubling(below->plane, below->size, below->out_channels, y, x);
-            long step = stride_of(below->size);
-            for (int c = 0; c < stage.first_channels; c += G) {
+            const Doubling doubling(below->plane, below->size, below->out_channels, segment);
+            const long step = stride_of(below->size);
+            for (int c = 0; c < channels; c += G) {
                 vf phase[G];
-                for (int g = 0; g < G; g++)
-                    phase[g] = doubling.at((c + g) * step) + (px * stage.wx[c + g] + (py * stage.wy[c + g] + stage.shift[c + g]));
-                pack<FORMAT>(phase, out + c / G * P + v * VL);
+                for (int g = 0; g < G; g++) {
+                    doubling.expect((c + g + AHEAD) * step);
+                    phase[g] = doubling.at((c + g) * step) + (px * wx[c + g] + (py * wy[c + g] + shift[c + g]));
+                }
+                pack<FORMAT>(phase, out + c / G * P);
             }
         } else {
-            for (int c = 0; c < stage.first_channels; c += G) {
+            for (int c = 0; c < channels; c += G) {
                 vf phase[G];
-                for (int g = 0; g < G; g++) phase[g] = px * stage.wx[c + g] + (py * stage.wy[c + g] + stage.shift[c + g]);
-                pack<FORMAT>(phase, out + c / G * P + v * VL);
+                for (int g = 0; g < G; g++) phase[g] = px * wx[c + g] + (py * wy[c + g] + shift[c + g]);
+                pack<FORMAT>(phase, out + c / G * P);
             }
         }
     }
@@ -290,14 +341,17 @@ const float *run_block(const Stage &stage, const Stage *below, const int32_t *se
 }
 
 void hand_on(const Stage &stage, const int32_t *segment, const float *result) {
-    long step = stride_of(stage.size);
-    for (int v = 0; v < NV; v++) {
-        int y = segment[2 * v], x = segment[2 * v + 1];
-        float *to = stage.plane + (long)y * stage.out_channels * step + x + 1;
-        for (int c = 0; c < stage.out_channels; c++) {
-            store(to + c * step, load(result + c * P + v * VL));
-            if (x == 0) to[c * step - 1] = to[c * step];  // the border pixel repeats, as upsampling clamps
-            if (x + VL == stage.size) to[c * step + VL] = to[c * step + VL - 1];
+    const long step = stride_of(stage.size);
+    for (int v = 0; v < NV; v++, segment += 4, result += VL) {
+        float *to[2];
+        for (int i = 0; i < 2; i++)
+            to[i] = stage.plane + (long)segment[2 * i] * stage.out_channels * step + segment[2 * i + 1] + 1;
+        for (int c = 0; c < stage.out_channels; c++)
+            store_two(to[0] + c * step, to[1] + c * step, load(result + c * P));
+        for (int i = 0; i < 2; i++) {  // the border pixel repeats, as upsampling clamps
+            const int x = segment[2 * i + 1];
+            for (int c = 0; x == 0 && c < stage.out_channels; c++) to[i][c * step - 1] = to[i][c * step];
+            for (int c = 0; x + H == stage.size && c < stage.out_channels; c++) to[i][c * step + H] = to[i][c * step + H - 1];
         }
     }
 }
@@ -328,6 +382,7 @@ struct Frame {
 };
 
 int32_t lanes() { return VL; }
+int32_t segment_pixels() { return H; }
 int32_t block_pixels() { return P; }
 int32_t plane_stride(int32_t size) { return stride_of(size); }
 int32_t has_integer_products() {
@@ -350,12 +405,10 @@ static void paint(const Student &s, const Frame &f, const int32_t *segment, cons
     const int side = s.side;
     const long area = (long)side * side;
     const float limit = side - 1;
-    for (int v = 0; v < NV; v++, m += VL) {
-        const int y = segment[2 * v], x = segment[2 * v + 1];
+    for (int v = 0; v < NV; v++, m += VL, segment += 4) {
         const vf dx = load(m), dy = load(m + P), alpha = load(m + 2 * P);
-        const float py = (float)(2 * y + 1) / side - 1.0f;
         const vf half = fill(0.5f * side);
-        vf sx = (columns(x, side) + dx + 1.0f) * half - 0.5f, sy = (py + dy + 1.0f) * half - 0.5f;
+        vf sx = (columns(segment, side) + dx + 1.0f) * half - 0.5f, sy = (rows(segment, side) + dy + 1.0f) * half - 0.5f;
         sx = lower(higher(sx, fill(0)), fill(limit));
         sy = lower(higher(sy, fill(0)), fill(limit));
         const vi ix = __builtin_convertvector(sx, vi), iy = __builtin_convertvector(sy, vi);
@@ -373,21 +426,23 @@ static void paint(const Student &s, const Frame &f, const int32_t *segment, cons
             const v4 w = upper + (under - upper) * fy[i];
             for (int k = 0; k < 4; k++) moved[k][i] = w[k];
         }
-        const long at = (long)y * side + x;
+        long at[2];
+        for (int i = 0; i < 2; i++) at[i] = (long)segment[2 * i] * side + segment[2 * i + 1];
+        const auto keep = [&](float *plane, vf value) {
+            if (plane) store_two(plane + at[0], plane + at[1], value);
+        };
         vf posed[4];
         for (int k = 0; k < 4; k++) {
             const vf w = load(moved[k]), color = load(m + (3 + k) * P);
             posed[k] = color * alpha + w * (1.0f - alpha);
-            if (f.posed) store(f.posed + k * area + at, posed[k]);
-            if (f.warped) store(f.warped + k * area + at, w);
-            if (f.color_change) store(f.color_change + k * area + at, color);
+            keep(f.posed ? f.posed + k * area : nullptr, posed[k]);
+            keep(f.warped ? f.warped + k * area : nullptr, w);
+            keep(f.color_change ? f.color_change + k * area : nullptr, color);
         }
-        if (f.alpha) store(f.alpha + at, alpha);
-        if (f.grid_change) {
-            store(f.grid_change + at, dx);
-            store(f.grid_change + area + at, dy);
-        }
-        if (!f.rgba || y < f.top || y >= f.bottom) continue;
+        keep(f.alpha, alpha);
+        keep(f.grid_change, dx);
+        keep(f.grid_change ? f.grid_change + area : nullptr, dy);
+        if (!f.rgba) continue;
         vf unit[4];
         for (int k = 0; k < 4; k++) unit[k] = lower(higher(posed[k] * 0.5f + 0.5f, fill(0)), fill(1));
         const vf over = 65535.0f / higher(unit[3], fill(1e-6f));
@@ -395,10 +450,11 @@ static void paint(const Student &s, const Frame &f, const int32_t *segment, cons
         for (int k = 0; k < 3; k++)
             index[k] = (vi)(lower(unit[k] * over, fill(65535.0f)) + MAGIC) & 0xffff;
         const vi opaque = (vi)(unit[3] * 255.0f + MAGIC) & 0xff;
-        uint8_t *to = f.rgba + ((long)(y - f.top) * (f.right - f.left) + x - f.left) * 4;
         const int red = f.swap ? 2 : 0;
-        for (int i = 0; i < VL; i++, to += 4) {
-            if (x + i < f.left || x + i >= f.right) continue;
+        for (int i = 0; i < VL; i++) {
+            const int y = segment[2 * (i / H)], x = segment[2 * (i / H) + 1] + i % H;
+            if (y < f.top || y >= f.bottom || x < f.left || x >= f.right) continue;
+            uint8_t *to = f.rgba + ((long)(y - f.top) * (f.right - f.left) + x - f.left) * 4;
             const bool some = unit[3][i] > 0;
             to[red] = some ? s.srgb[index[0][i]] : 0;
             to[1] = some ? s.srgb[index[1][i]] : 0;
@@ -414,14 +470,14 @@ void paint_face(const Student *student, const float *pose) {
     const Stage &stage = s.face;
     set_shift(stage, pose);
 #pragma omp parallel for schedule(dynamic, 2) num_threads(s.threads)
-    for (int b = 0; b < stage.n_segments / NV; b++) {
+    for (int b = 0; b < stage.n_segments / (2 * NV); b++) {
         int32_t *scratch = s.scratch + omp_get_thread_num() * 2 * s.scratch_words;
-        const int32_t *segment = stage.segments + b * NV * 2;
+        const int32_t *segment = stage.segments + b * NV * 4;
         const float *m = run_block(stage, nullptr, segment, scratch, scratch + s.scratch_words);
-        for (int v = 0; v < NV; v++) {
+        for (int v = 0; v < 2 * NV; v++) {
             float *to = s.character + ((long)(segment[2 * v] + s.face_top) * s.side + segment[2 * v + 1] + s.face_left) * 4;
-            for (int i = 0; i < VL; i++)
-                for (int k = 0; k < 4; k++) to[4 * i + k] = m[k * P + v * VL + i];
+            for (int i = 0; i < H; i++)
+                for (int k = 0; k < 4; k++) to[4 * i + k] = m[k * P + v * H + i];
         }
     }
 }
@@ -435,9 +491,9 @@ void run_frame(const Student *student, const float *pose, const Frame *frame) {
         const bool last = l == s.n_levels - 1;
         set_shift(stage, pose);
 #pragma omp parallel for schedule(dynamic, 2) num_threads(s.threads)
-        for (int b = 0; b < stage.n_segments / NV; b++) {
+        for (int b = 0; b < stage.n_segments / (2 * NV); b++) {
             int32_t *scratch = s.scratch + omp_get_thread_num() * 2 * s.scratch_words;
-            const int32_t *segment = stage.segments + b * NV * 2;
+            const int32_t *segment = stage.segments + b * NV * 4;
             const float *m = run_block(stage, below, segment, scratch, scratch + s.scratch_words);
             if (last) paint(s, *frame, segment, m);
             else hand_on(stage, segment, m);

@@ -1,4 +1,4 @@
-"""Visible: finds the pixels a character ever paints, by posing it, and keeps the answer on disk."""
+"""Visible: finds, by posing a character, which pixels it ever paints and which of its face hardly change; kept on disk."""
 
 from __future__ import annotations
 
@@ -58,6 +58,19 @@ def measure_visible(
         for pose in poses.numpy():
             painted |= np.abs(posed(np.ascontiguousarray(pose)) + 1).max(0) > tolerance
     return tiles_of(painted, TILE, BORDER)
+
+
+def measure_face(
+    face: Callable[[np.ndarray], np.ndarray], poses: Float[Tensor, "_ 45"]
+) -> tuple[Float[np.ndarray, "4 128 128"], Float[np.ndarray, "128 128"]]:
+    """The middle of each pixel's range over the poses, and how far from it the pixel gets in any channel.
+
+    Args:
+        face: pose (float32 [45]) -> face crop [4, 128, 128], network space.
+    """
+    faces = [face(np.ascontiguousarray(pose)).copy() for pose in poses.numpy()]
+    least, most = np.minimum.reduce(faces), np.maximum.reduce(faces)
+    return (least + most) / 2, ((most - least) / 2).max(0)
 
 
 def model_key(model: CharacterModel, *settings: object) -> str:
