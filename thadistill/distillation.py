@@ -7,10 +7,10 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import hydra
 import torch
@@ -30,11 +30,13 @@ from thadistill.data.face_mask import face_mask_from_targets
 from thadistill.errors import UserError
 from thadistill.evaluation import cached_target, cached_targets, evaluate, quality_grid
 from thadistill.frame_rate import student_frame_rate, teacher_frame_rate
+from thadistill.images import IMAGE_SIZE
 from thadistill.metrics.image import psnr
 from thadistill.outputs import StudentOutput, TargetOutput
 from thadistill.report import distill_report, environment, given_overrides, write_csv, write_json, write_text
-from thadistill.student import CharacterModel
+from thadistill.student import BodyRotator, CharacterModel
 from thadistill.student.body_rotator import Motion
+from thadistill.student.start import Part, start
 from thadistill.teacher import Teacher
 from thadistill.training import train_body_rotator, train_face_morpher
 
@@ -144,6 +146,7 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
     if (out / "metrics.json").is_file() and run.state.get("done"):
         console.print(f"{shown(out)} is done already; delete it or give another out= to distil again", soft_wrap=True)
         return json.loads((out / "metrics.json").read_text())
+    check_student(config)
     character: Character = hydra.utils.instantiate(config.character)
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device(config))
     seed_everything(config.seed, verbose=False)
@@ -211,6 +214,18 @@ def check_seeds(config: DictConfig) -> None:
     training: PoseSequence = hydra.utils.instantiate(config.recipe.targets.poses)
     if training.label == PoseSequence(seed=config.evaluation.seed).label:
         raise UserError(f"evaluation.seed={config.evaluation.seed} gives the training poses; expected another seed")
+
+
+def check_student(config: DictConfig, parts: Iterable[Part] = get_args(Part)) -> None:
+    """Refuses a student that cannot be made, or not from ``init``, before targets are built for it.
+
+    Raises: UserError.
+    """
+    for part in parts:
+        network = hydra.utils.instantiate(config.student[part])
+        start(network, part, config.init)
+        if isinstance(network, BodyRotator) and network.sizes[-1] != IMAGE_SIZE:
+            raise UserError(f"BodyRotator: sizes {list(network.sizes)}; expected the last to be {IMAGE_SIZE}")
 
 
 def device(config: DictConfig) -> torch.device:
@@ -362,6 +377,7 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
     budget = budget_of(config)
     check_seeds(config)
     run = Run(out, config)
+    check_student(config, [config.module])
     character: Character = hydra.utils.instantiate(config.character)
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device(config))
     seed_everything(config.seed, verbose=False)

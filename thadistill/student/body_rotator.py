@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from thadistill.errors import UserError
 from thadistill.pose import POSE_SIZE
-from thadistill.student.siren import SineLayer, last_linear, planes, sine_linear
+from thadistill.student.siren import SineLayer, check_positive, check_whole, last_linear, planes, sine_linear
 from thadistill.warp import axis_positions, blend, position_grid, resize, warp
 
 
@@ -44,11 +45,14 @@ class BodyRotator(nn.Module):
         sizes: image size of each level, each twice the one before, or the same: then nothing is upsampled between.
         widths: channels of each level; the paper's student has 360, 180 and 90.
         depth: sine layers a level.
-        width_scale: multiplies the widths; 1 is the paper's student, of 331,567 parameters.
+        width_scale: multiplies the widths, which stay at least 1; 1 is the paper's student, of 331,567 parameters.
         omega: frequency factor of every sine.
 
     The last layer of a level already has the next level's width. From the second level on the input is the upsampled
     features, the position (2) and the pose (45), in that order; the first level sees position and pose.
+
+    Raises: UserError when sizes and widths are not one each a level, a size is no whole number above 0, a factor none
+    above 0, or the sizes neither double nor stay.
     """
 
     def __init__(
@@ -60,9 +64,18 @@ class BodyRotator(nn.Module):
         omega: float = 30.0,
     ) -> None:
         super().__init__()
+        for name, values in (("sizes", sizes), ("widths", widths)):
+            if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+                raise UserError(f"BodyRotator: {name}={values}; expected a list of whole numbers, one a level")
+            for level, value in enumerate(values):
+                check_whole(f"BodyRotator: {name}[{level}]", value)
+        check_whole("BodyRotator: depth", depth)
+        check_positive("BodyRotator: width_scale", width_scale)
+        check_positive("BodyRotator: omega", omega)
         if len(sizes) != len(widths) or any(b not in (a, 2 * a) for a, b in pairwise(sizes)):
-            raise ValueError(
-                f"sizes {list(sizes)}, widths {list(widths)}; expected one width a level, sizes doubling or equal"
+            raise UserError(
+                f"BodyRotator: sizes {list(sizes)}, widths {list(widths)}; expected one width a level, "
+                "sizes doubling or equal"
             )
         self.sizes = tuple(sizes)
         scaled = [max(1, round(width * width_scale)) for width in widths]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thadistill.pose import FACIAL_SIZE
-from thadistill.student.siren import SineLayer, last_linear, planes, sine_linear
+from thadistill.student.siren import SineLayer, check_positive, check_whole, last_linear, planes, sine_linear
 from thadistill.warp import position_grid
 
 FACE_SIZE = 128
@@ -32,10 +32,15 @@ class FaceMorpher(nn.Module):
         omega: frequency factor of every sine.
 
     A layer sees one pixel only, so any set of positions can be evaluated on its own: see :meth:`at`.
+
+    Raises: UserError when a size is no whole number above 0, or omega none above 0.
     """
 
     def __init__(self, width: int = 128, depth: int = 8, omega: float = 30.0) -> None:
         super().__init__()
+        check_whole("FaceMorpher: width", width)
+        check_whole("FaceMorpher: depth", depth)
+        check_positive("FaceMorpher: omega", omega)
         self.siren = _Siren(2 + FACIAL_SIZE, width, depth, omega)
         self.register_buffer("position", position_grid(FACE_SIZE, FACE_SIZE), persistent=False)
         self.position: Tensor

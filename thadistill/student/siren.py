@@ -9,6 +9,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from thadistill.errors import UserError
+
+
+def check_whole(name: str, value: object) -> None:
+    """Refuses what cannot be a size, where a network is made from what a user gave.
+
+    Raises: UserError, which calls the value ``name``.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"{name}={value}; expected a whole number above 0")
+
+
+def check_positive(name: str, value: object) -> None:
+    """Refuses what cannot be a factor; see :func:`check_whole`.
+
+    Raises: UserError, which calls the value ``name``.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise UserError(f"{name}={value}; expected a number above 0")
+
 
 class SineLayer(nn.Module):
     """sin(omega * (W x + b)) at every pixel.
