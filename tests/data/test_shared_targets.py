@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,3 +68,48 @@ def test_a_shard_whose_builder_ended_is_built(counted: list[float], tmp_path: Pa
     lock.release()
     other.join(60)
     assert len(cache) == 2 * SHARD
+
+
+def test_a_shard_whose_builder_ended_is_built_before_later_ones(
+    counted: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = load_teacher("puppet", seed=0)
+    image = teacher.character()  # type: ignore[operator]
+    cache = open_cache("face", teacher, image, POSES, tmp_path / "face")
+    lock = shard_lock(cache, 0)
+    lock.acquire()
+    instant = build.shard_targets
+
+    def ending(*given: Any) -> dict[str, torch.Tensor]:
+        lock.release()  # the other run ends while this one builds its first shard
+        return instant(*given)
+
+    monkeypatch.setattr(build, "shard_targets", ending)
+    assert build_targets(cache, teacher, image, POSES, 3 * SHARD) == 3 * SHARD
+    shards = POSES.first(3 * SHARD).split(SHARD)
+    assert counted == [float(shards[index][0].sum()) for index in (1, 0, 2)]
+
+
+def test_a_last_shard_that_another_builds_is_not_waited_for_longer_than_the_time(
+    counted: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "time", SimpleNamespace(monotonic=lambda: 0.0))  # building takes no time
+    teacher = load_teacher("puppet", seed=0)
+    image = teacher.character()  # type: ignore[operator]
+    cache = open_cache("face", teacher, image, POSES, tmp_path / "face")
+    held = [shard_lock(cache, index) for index in (1, 3)]  # shard 2 lies behind the first, nothing behind the other
+    for lock in held:
+        lock.acquire()
+    other = threading.Thread(target=build_targets, args=(cache, teacher, image, POSES, 4 * SHARD, 4, 0.5))
+    other.start()
+    while not cache.has_shard(2):
+        other.join(0.01)
+        assert other.is_alive()
+    other.join(1)
+    assert other.is_alive(), "it did not wait for the shard before its own"
+    held[0].release()
+    other.join(60)
+    assert not other.is_alive()
+    assert len(counted) == 3
+    assert len(cache) == 3 * SHARD
+    assert not cache.has_shard(3)

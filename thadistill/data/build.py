@@ -86,9 +86,10 @@ def build_targets(
 ) -> int:
     """Fills ``cache`` up to ``count`` poses, or until ``seconds`` have passed, continuing what is there.
 
-    At least one shard is built whatever the time. Shards that another run is building are left to it, and waited for at
-    the end; several processes of one run share the work by data.distributed. ``report`` is told how many poses of this
-    call are on disk. Returns the poses now in the cache.
+    At least one shard is built whatever the time. Shards that another run is building are left to it, unless it ends
+    before they are there; at the end they are waited for, after ``seconds`` only where others behind them would else be
+    lost. Several processes of one run share the work by data.distributed. ``report`` is told how many poses of this call
+    are on disk. Returns the poses now in the cache.
 
     Raises: UserError when the disk is full.
     """
@@ -97,21 +98,28 @@ def build_targets(
     device = next(teacher.parameters(), torch.empty(0)).device
     image = image[None].to(device)
     slowest = 0.0
-    others: list[int] = []
-    for index, part in enumerate(parts):
+    others: list[int] = []  # what other runs are building
+    for index in range(len(parts)):
         if not cache.has_shard(index):
-            started = time.monotonic()
-            if end is not None and (len(cache) or others) and started + slowest > end:
+            if end is not None and (others or cache.has_shard(0)) and time.monotonic() + slowest > end:
                 break
-            try:
-                _build_shard(cache, index, teacher, image, part, batch_size, wait=False)
-                slowest = max(slowest, time.monotonic() - started)
-            except Timeout:
-                others.append(index)
+            left = []
+            for free in (*others, index):  # those first whose run ended: they come earlier
+                started = time.monotonic()
+                if _build_shard(cache, free, teacher, image, parts[free], batch_size, wait=0.0):
+                    slowest = max(slowest, time.monotonic() - started)
+                else:
+                    left.append(free)
+            others = left
         report(min(count, (index + 1) * SHARD))
-    for index in others:  # what another process began is about to be whole; if that one ended, it is left
-        if len(cache) <= index * SHARD:
-            _build_shard(cache, index, teacher, image, parts[index], batch_size, wait=True)
+    for index in others:
+        wait = -1.0  # however long: without the first there is no cache, and a gap makes what lies behind it useless
+        if end is not None and index and not any(map(cache.has_shard, range(index + 1, len(parts)))):
+            wait = end - slowest - time.monotonic()
+            if wait < 0:
+                break
+        if not _build_shard(cache, index, teacher, image, parts[index], batch_size, wait):
+            break
     cache.write_manifest()
     return len(cache)
 
@@ -123,14 +131,20 @@ def _build_shard(
     image: Float[Tensor, "1 4 512 512"],
     poses: Float[Tensor, "_n 45"],
     batch_size: int,
-    wait: bool,
-) -> None:
+    wait: float,
+) -> bool:
+    """Whether the shard is there now: false where another run still builds it after ``wait`` seconds; -1: no limit."""
     lock = shard_lock(cache, index)
-    with lock.acquire(blocking=wait):
+    try:
+        mine = lock.acquire(timeout=wait)
+    except Timeout:
+        return cache.has_shard(index)
+    with mine:
         if not cache.has_shard(index):
             cache.write_shard(index, shard_targets(cache.key.kind, teacher, image, poses, batch_size))
         # whoever waits for this file, or makes it anew, finds the shard
         Path(lock.lock_file).unlink(missing_ok=True)
+    return True
 
 
 def shard_lock(cache: TargetCache, index: int) -> FileLock:
