@@ -1,7 +1,7 @@
-"""Frame rate: times every runtime of a student in turn, measures what each costs in quality, runs a pose track.
+"""Frame rate: times every runtime of each student in turn, measures what each costs in quality, runs a pose track.
 
-Writes results.csv (a row a measurement), track.csv and region.csv beside itself, from which report.py makes table.md
-and plot.png. Nothing in those is typed.
+Writes results.csv (a row a measurement), region.csv, track.csv and startup.csv, from which report.py makes table.md and
+plot.png. Nothing in those is typed. A part that is switched off leaves its file as it was.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ import argparse
 import csv
 import json
 import subprocess
-import time
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from startup import measure_startup
+from students import Student, default_for, open_students, usable
+from track import TeacherPairs, run_track
 
 from thadistill.data.poses import load_poses, sample_poses
-from thadistill.metrics.flicker import TemporalFlicker
+from thadistill.errors import UserError
 from thadistill.metrics.image import psnr
-from thadistill.metrics.speed import Contestant, measure_speeds
+from thadistill.metrics.speed import Contestant, hardware, measure_speeds
 from thadistill.outputs import StudentOutput
 from thadistill.runtime import Runtime, compile_model, resolve
 from thadistill.student import CharacterModel
@@ -39,7 +42,7 @@ def commit() -> str:
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, cwd=HERE
         )
         dirty = subprocess.run(
-            ["git", "status", "--porcelain", "--", "thadistill"], capture_output=True, text=True, cwd=HERE
+            ["git", "status", "--porcelain", "--", ":/thadistill"], capture_output=True, text=True, cwd=HERE
         )
     except (OSError, subprocess.CalledProcessError):
         return ""
@@ -64,10 +67,11 @@ def deviation(fast: Runtime, eager: list[StudentOutput], poses: torch.Tensor) ->
 
 
 def time_runtimes(
-    name: str, model: CharacterModel, runtimes: list[str], frames: int, warmup: int, checked: int
+    student: Student, runtimes: list[str], frames: int, warmup: int, checked: int
 ) -> list[dict[str, object]]:
     """A row a runtime: frame times from pose to 8-bit RGBA, all in turn in this process, and deviations from eager."""
-    visible = compile_model(model, "native").visible if resolve("exact") == "native" else None  # type: ignore[union-attr]
+    model = student.model
+    visible = compile_model(model, "native").visible if usable(student, ["native"]) else None
     built: dict[str, Runtime] = {}
 
     def contestant(runtime: str) -> Contestant:
@@ -86,52 +90,25 @@ def time_runtimes(
     rows = []
     for runtime, speed in speeds.items():
         decibels, pixels = deviation(built[runtime], eager, poses)
-        row = {"model": name, "runtime": runtime, **speed.row()}
+        row = {"model": student.name, "runtime": runtime, "default_for": default_for(runtime), **speed.row()}
         row |= {"psnr_to_eager": round(decibels, 2), "grid_max_px": round(pixels, 4), "commit": commit()}
-        if "eager" in speeds:
-            row["times_eager"] = round(speeds["eager"].ms_median / speed.ms_median, 2)
-        rows.append(row)
+        row["times_eager"] = round(speeds["eager"].ms_median / speed.ms_median, 2) if "eager" in speeds else ""
+        rows.append(row | student.about())
     return rows
-
-
-def run_track(name: str, model: CharacterModel, runtime: str, track: torch.Tensor, flickered: int) -> dict[str, object]:
-    """The whole track as fast as it goes; flicker of its first frames against the exact runtime's."""
-    fast = compile_model(model, runtime)
-    fast.rgba8(track[-1])
-    times = []
-    begun = time.perf_counter()
-    for pose in track:
-        start = time.perf_counter()
-        fast.rgba8(pose)
-        times.append((time.perf_counter() - start) * 1e3)
-    whole = time.perf_counter() - begun
-    exact, flicker = compile_model(model, "exact"), TemporalFlicker()
-    for poses in track[:flickered].split(1):
-        flicker.update(fast(poses).posed, exact(poses).posed)
-    return {
-        "model": name,
-        "runtime": runtime,
-        "frames": len(track),
-        "frames_a_second": round(len(track) / whole, 2),
-        "ms_median": round(float(np.median(times)), 3),
-        "ms_p95": round(float(np.percentile(times, 95)), 3),
-        "ms_worst": round(max(times), 3),
-        "over_50_ms": sum(ms > 50 for ms in times),
-        "flicker_levels": round(float(flicker.compute()) * 255, 4) if flickered > 1 else "",
-        "flicker_frames": flickered,
-        "commit": commit(),
-    }
 
 
 def check_region(
     name: str, model: CharacterModel, runtime: str, sets: Mapping[str, torch.Tensor]
 ) -> list[dict[str, object]]:
     """How often poses that the region was not made from paint a skipped tile, by more than half an 8-bit level."""
-    fast, whole = compile_model(model, runtime), compile_model(model, runtime, visible=False)
-    skipped = torch.from_numpy(~fast.visible)  # type: ignore[operator]
+    fast = compile_model(model, runtime)
+    skipped = torch.from_numpy(~getattr(fast, "visible", np.ones((512, 512), bool)))
+    whole = compile_model(model, runtime, visible=False) if skipped.any() else None
     rows = []
     for kind, poses in sets.items():
-        worst = [float((whole(pose).posed[..., skipped] + 1).abs().max()) for pose in poses.split(1)]
+        worst = [0.0]  # nothing is skipped
+        if whole is not None:
+            worst = [float((whole(pose).posed[..., skipped] + 1).abs().max()) for pose in poses.split(1)]
         rows.append(
             {
                 "model": name,
@@ -157,44 +134,106 @@ def write(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
         writer.writerows(rows)
 
 
+def speed_rows(students: list[Student], given: argparse.Namespace) -> Iterator[list[dict[str, object]]]:
+    """A student's rows of results.csv at a time."""
+    for student in students:
+        runtimes = usable(student, given.runtimes)
+        if runtimes:
+            yield time_runtimes(student, runtimes, given.frames, given.warmup, given.checked)
+
+
+def region_rows(
+    students: list[Student], given: argparse.Namespace, track: torch.Tensor | None
+) -> Iterator[list[dict[str, object]]]:
+    """A student's rows of region.csv at a time."""
+    sets = {"held-out, sampled": sample_poses(given.held_out, HELD_OUT_SEED + 1)}
+    if track is not None:
+        sets["recorded track"] = track[:: max(1, len(track) // given.held_out)]
+    for student in students:
+        for runtime in ("exact", "reduced"):
+            yield check_region(student.name, student.model, runtime, sets)
+
+
+def track_rows(
+    students: list[Student], given: argparse.Namespace, track: torch.Tensor
+) -> Iterator[list[dict[str, object]]]:
+    """A row of track.csv at a time."""
+    pairs = None
+    if given.teacher_pairs:
+        pictures = given.out / "outputs" / "teacher"
+        pairs = TeacherPairs(given.teacher, given.character, track, given.teacher_pairs, pictures)
+        pairs.draw_all()
+    flickered = min(given.flicker_frames, len(track))
+    for student in students:
+        for runtime in ("reduced", "exact"):
+            row = run_track(student.name, student.model, runtime, track, pairs, flickered)
+            own = student.metrics.get("teacher")
+            if "teacher" in row and own:
+                row["own_teacher"] = "yes" if own == row["teacher"] else "no"
+            yield [row | {"hardware": hardware(), "commit": commit()}]
+
+
+def startup_rows(student: Student, given: argparse.Namespace) -> Iterator[list[dict[str, object]]]:
+    """A row of startup.csv at a time."""
+    for row in measure_startup(student.folder, usable(student, given.startup), given.threads):
+        about = {"model": student.name, "runtime": row["runtime"], "default_for": default_for(str(row["runtime"]))}
+        yield [about | row | {"hardware": hardware(), "commit": commit()}]
+
+
+def keep(path: Path, made: Iterable[list[dict[str, object]]]) -> list[dict[str, object]]:
+    """Writes rows as they come, so that an interruption loses only what was being measured; gives all of them."""
+    rows: list[dict[str, object]] = []
+    for more in made:
+        rows += more
+        if rows:
+            write(path, rows)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="+", type=Path, help="character-model folders; the first also runs the track")
-    parser.add_argument("--track", type=Path, help="a file of recorded poses")
+    parser.add_argument("models", nargs="+", type=Path, help="model folders, or distill's run folders")
     parser.add_argument(
-        "--runtimes", nargs="+", default=["eager", "folded", "compiled", "onnx", "native", "int16", "int8"]
+        "--runtimes",
+        nargs="*",
+        default=["eager", "folded", "compiled", "onnx", "native", "int16", "int8"],
+        help="those to time; none: results.csv stays",
     )
+    parser.add_argument("--track", type=Path, help="a file of recorded poses; without it track.csv stays")
+    parser.add_argument(
+        "--startup",
+        nargs="*",
+        default=["eager", "folded", "compiled", "native", "int16", "onnx"],
+        help="runtimes to start in processes of their own, with the first model; none: startup.csv stays",
+    )
+    parser.add_argument("--teacher", default="tha3", help="of conf/teacher: what the track's flicker is held against")
+    parser.add_argument("--character", default="lambda_00", help="of conf/character: whom that teacher draws")
+    parser.add_argument("--teacher-pairs", type=int, default=24, help="pairs of successive frames it draws; 0: none")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--frames", type=int, default=15)
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--checked", type=int, default=6, help="held-out poses compared with eager")
     parser.add_argument("--track-frames", type=int, help="default: all")
-    parser.add_argument("--flicker-frames", type=int, default=200)
-    parser.add_argument("--held-out", type=int, default=200, help="poses to look at for painted skipped tiles")
+    parser.add_argument("--flicker-frames", type=int, default=200, help="of the track, reduced against exact")
+    parser.add_argument("--held-out", type=int, default=200, help="poses to look at for painted skipped tiles; 0: none")
+    parser.add_argument("--out", type=Path, default=HERE, help="where the files go")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    rows = []
-    for folder in given.models:
-        model = CharacterModel.load(folder)
-        for row in time_runtimes(folder.name, model, given.runtimes, given.frames, given.warmup, given.checked):
-            metrics = folder / "metrics.json"
-            quality = json.loads(metrics.read_text()).get("psnr", "") if metrics.is_file() else ""
-            rows.append(row | {"size_mb": round(model.size_mb, 3), "psnr_to_teacher": quality})
-    write(HERE / "results.csv", rows)
-    model, name = CharacterModel.load(given.models[0]), given.models[0].name
-    if given.held_out:
-        sets = {"held-out, sampled": sample_poses(given.held_out, HELD_OUT_SEED + 1)}
-        if given.track:
-            track = load_poses(given.track)
-            sets["recorded track"] = track[:: max(1, len(track) // given.held_out)]
-        write(
-            HERE / "region.csv", [row for kind in ("exact", "reduced") for row in check_region(name, model, kind, sets)]
-        )
-    if given.track:
-        track = load_poses(given.track)[: given.track_frames]
-        flickered = min(given.flicker_frames, len(track))
-        write(HERE / "track.csv", [run_track(name, model, kind, track, flickered) for kind in ("reduced", "exact")])
-    print(json.dumps(rows[-1]))
+    given.out.mkdir(parents=True, exist_ok=True)
+    try:
+        students = open_students(given.models)
+        track = load_poses(given.track) if given.track else None
+        rows = keep(given.out / "results.csv", speed_rows(students, given)) if given.runtimes else []
+        if given.startup:
+            rows += keep(given.out / "startup.csv", startup_rows(students[0], given))
+        if given.held_out:
+            rows += keep(given.out / "region.csv", region_rows(students, given, track))
+        if track is not None:
+            rows += keep(given.out / "track.csv", track_rows(students, given, track[: given.track_frames]))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    print(json.dumps(rows[-1] if rows else {}))
 
 
 if __name__ == "__main__":

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from thadistill.cli.app import conf_dir
+from thadistill.data.character import puppet
+from thadistill.data.poses import sample_poses
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
 from thadistill.tables import Command
-from thadistill.tables.ledger import SCALES
+from thadistill.tables.ledger import SCALES, read_rows
 
 ROOT = Path(__file__).parent.parent.parent
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
@@ -32,8 +37,9 @@ SMOKE = {"table7_phases": ["scale=smoke", "rows=phases 1 to 3,phase 3"]}  # of s
 # runners older than the tables have command lines of their own; those of the tables take scale=smoke
 ARGUMENTS = {
     "frame_rate": [
-        *("MODEL", "--runtimes", "eager", "folded", "--frames", "2", "--warmup", "1", "--checked", "1"),
-        *("--held-out", "0", "--threads", "1"),
+        *("RUN", "MODEL", "--runtimes", "eager", "folded", "--frames", "2", "--warmup", "1", "--checked", "1"),
+        *("--held-out", "1", "--threads", "1", "--startup", "folded", "--track", "TRACK", "--track-frames", "4"),
+        *("--flicker-frames", "2", "--teacher", "puppet", "--character", "puppet", "--teacher-pairs", "1"),
     ],
     "table1_teacher": ["--characters", "1", "--poses", "1", "--count", "1"],
     "teacher_on_puppets": ["--minutes", "0.1", "--train", "2", "--test", "2", "--poses", "2"],
@@ -89,10 +95,8 @@ def test_every_runner_runs(runner: str, tmp_path: Path) -> None:
     # a copy, as runners write beside themselves; without what was measured, so that everything is made
     ignored = shutil.ignore_patterns("*.png", "table.md", "results.csv", "speed.csv", "outputs")
     shutil.copytree(ROOT / "experiments" / runner, folder, ignore=ignored)
-    arguments = [
-        str(toy_model(tmp_path)) if word == "MODEL" else word
-        for word in ARGUMENTS.get(runner, SMOKE.get(runner, ["scale=smoke"]))
-    ]
+    given = {word: str(make(tmp_path)) for word, make in MADE.items() if word in ARGUMENTS.get(runner, [])}
+    arguments = [given.get(word, word) for word in ARGUMENTS.get(runner, SMOKE.get(runner, ["scale=smoke"]))]
     done = subprocess.run(
         [sys.executable, str(folder / "run.py"), *arguments],
         cwd=tmp_path,
@@ -111,12 +115,61 @@ def test_every_runner_runs(runner: str, tmp_path: Path) -> None:
         assert "## scale=smoke" in table
         with (folder / "paper.csv").open(newline="") as file:
             assert all(f"| {row['row']} |" in table for row in csv.DictReader(file))
+    if runner in CHECKS:
+        CHECKS[runner](folder)
 
 
 def toy_model(folder: Path) -> Path:
-    """A character-model folder of small, untrained networks."""
+    """A character-model folder of small, untrained networks, of the puppet."""
     torch.manual_seed(0)
-    image = torch.full((4, 512, 512), -1.0)
-    image[:, 100:400, 150:350] = 0.5
-    model = CharacterModel(image, FaceMorpher(width=16, depth=3), BodyRotator(width_scale=0.1))
+    model = CharacterModel(puppet().image, FaceMorpher(width=16, depth=3), BodyRotator(width_scale=0.1))
     return model.save(folder / "model")
+
+
+def toy_run(folder: Path) -> Path:
+    """What distill leaves: a model folder and its figures."""
+    run = folder / "run"
+    shutil.copytree(toy_model(folder), run / "character_model")
+    figures = {"psnr": 20.0, "character": "puppet_0", "teacher": "puppet_0", "recipe": "fast", "budget_minutes": 1}
+    (run / "metrics.json").write_text(json.dumps(figures))
+    return run
+
+
+def toy_track(folder: Path) -> Path:
+    """A few poses in a row."""
+    path = folder / "track.npy"
+    np.save(path, sample_poses(6, seed=3).numpy())
+    return path
+
+
+MADE: dict[str, Callable[[Path], Path]] = {"MODEL": toy_model, "RUN": toy_run, "TRACK": toy_track}
+
+
+def check_frame_rate(folder: Path) -> None:
+    """What its runner measured of the run and the model, and the table that is made of it."""
+    results, region, track, startup = (
+        read_rows(folder / f"{name}.csv") for name in ("results", "region", "track", "startup")
+    )
+    assert [row["model"] for row in results] == ["run", "run", "model", "model"]
+    assert [row["psnr_to_teacher"] for row in results] == ["20.0", "20.0", "", ""]
+    assert {row["body_widths"] for row in results} == {"36-18-9"}
+    assert [(row["model"], row["runtime"]) for row in track] == [
+        (model, runtime) for model in ("run", "model") for runtime in ("reduced", "exact")
+    ]
+    # an untrained student moves otherwise than its teacher, which moves by itself
+    assert all(float(row["teacher_change_levels"]) > 0 for row in track)
+    assert all(float(row["flicker_to_teacher_levels"]) > 0 for row in track)
+    for kind in ("cold", "warm"):
+        parts = sum(
+            float(startup[0][f"{kind}_{part}_s"]) for part in ("import", "load", "compile_model", "first_frame")
+        )
+        # milliseconds are rounded part by part
+        assert parts == pytest.approx(float(startup[0][f"{kind}_total_s"]), abs=0.005)
+    assert {row["model"] for row in region} == {"run", "model"}
+    subprocess.run([sys.executable, str(folder / "report.py")], check=True)
+    table = (folder / "table.md").read_text()
+    assert "`folded` needs no compiling" in table
+    assert "no plot" in table  # of two students only one says how good it is
+
+
+CHECKS: dict[str, Callable[[Path], None]] = {"frame_rate": check_frame_rate}
