@@ -24,7 +24,6 @@ def thadistill(tmp_path: Path) -> Command:
             env={**os.environ, "THADISTILL_CACHE": str(tmp_path / "cache"), "COLUMNS": "200", **environment},
             capture_output=True,
             text=True,
-            timeout=500,
             check=False,
         )
 

@@ -23,6 +23,13 @@ from omegaconf import DictConfig, open_dict
 from thadistill.cli.job import Job, Result, describe, run
 from thadistill.errors import UserError
 
+# what Ray's own processes get to start in: its half a minute, or one, is too little on a machine full of work
+_RAY_PATIENCE = {
+    "RAY_gcs_server_port_wait_time_s": "300",
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
+}
+
 
 def cores() -> int:
     """Cores that this process may use."""
@@ -146,6 +153,8 @@ class RayLauncher(JobLauncher):
         """Runs the jobs as Ray tasks; each is tried again elsewhere once if its machine is lost."""
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # jobs without GPUs don't lose sight of them
         os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # every job's line is told
+        for name, value in _RAY_PATIENCE.items():
+            os.environ.setdefault(name, value)
         ray = _import("ray")
         mine = not ray.is_initialized()
         if mine:
@@ -162,14 +171,14 @@ class RayLauncher(JobLauncher):
                 ray.shutdown()
 
     def _start(self, ray: Any) -> None:
-        """Starts or joins Ray, which gives its own processes half a minute: too little on a machine full of work."""
+        """Starts or joins Ray, again where time runs out: its half a minute for the machine's node cannot be set."""
         for again in (True, True, False):
             try:
                 ray.init(**self.init)
                 return
             except Exception as error:
                 ray.shutdown()
-                if not again or "timed out during startup" not in str(error):
+                if not again or "timed out" not in str(error).lower():
                     raise UserError(f"Ray does not start ({' '.join(str(error).split())[:300]})") from None
 
 
