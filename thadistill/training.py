@@ -56,7 +56,9 @@ def train_face_morpher(
     recipe = config.recipe.face_morpher
     network: FaceMorpher = hydra.utils.instantiate(config.student.face_morpher)
     start(network, "face_morpher", config.init)
-    module: FaceMorpherModule = hydra.utils.instantiate(config.modules.face_morpher, network=network)
+    module: FaceMorpherModule = hydra.utils.instantiate(
+        config.modules.face_morpher, network=network, **({} if config.init is None else {"position_gain": 1.0})
+    )
     crop = STUDENT_FACE_REGION.crop(mask)
     stream = hydra.utils.instantiate(recipe.stream)
 
@@ -81,7 +83,9 @@ def train_body_rotator(
     recipe = config.recipe.body_rotator
     network: BodyRotator = hydra.utils.instantiate(config.student.body_rotator)
     start(network, "body_rotator", config.init)
-    module: BodyRotatorModule = hydra.utils.instantiate(config.modules.body_rotator, image=image, network=network)
+    module: BodyRotatorModule = hydra.utils.instantiate(
+        config.modules.body_rotator, image=image, network=network, **({} if config.init is None else {"quiet_start": False})
+    )
     stream = hydra.utils.instantiate(recipe.stream)
 
     def train(**place: Any) -> Any:
