@@ -27,9 +27,14 @@ from thadistill.images import STUDENT_FACE_REGION
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
 from thadistill.memory import keep_freed_memory
 from thadistill.student import BodyRotator, FaceMorpher
-from thadistill.student.start import start
+from thadistill.student.start import Part, start
 
 SAVE_EVERY = timedelta(seconds=30)  # what an interruption can cost
+# What a recipe does to random weights would undo those of a start.
+FOR_A_START: dict[Part, dict[str, Any]] = {
+    "face_morpher": {"position_gain": 1.0},
+    "body_rotator": {"quiet_start": False},
+}
 
 
 def quiet_lightning() -> None:
@@ -37,6 +42,18 @@ def quiet_lightning() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
+
+
+def student_module(config: DictConfig, part: Part, **own: Any) -> Any:
+    """The LightningModule of one of the student's networks, which begins as ``config.init`` says.
+
+    Raises: UserError for a start of other sizes, or that cannot be read.
+    """
+    network = hydra.utils.instantiate(config.student[part])
+    start(network, part, config.init)
+    if config.init is not None:
+        own = {**FOR_A_START[part], **own}
+    return hydra.utils.instantiate(config.modules[part], network=network, **own)
 
 
 def train_face_morpher(
@@ -54,11 +71,7 @@ def train_face_morpher(
     ``posed``: the body rotator's targets, whose faces are trained on too. ``scene``: for the callbacks of conf/callbacks.
     """
     recipe = config.recipe.face_morpher
-    network: FaceMorpher = hydra.utils.instantiate(config.student.face_morpher)
-    start(network, "face_morpher", config.init)
-    module: FaceMorpherModule = hydra.utils.instantiate(
-        config.modules.face_morpher, network=network, **({} if config.init is None else {"position_gain": 1.0})
-    )
+    module: FaceMorpherModule = student_module(config, "face_morpher")
     crop = STUDENT_FACE_REGION.crop(mask)
     stream = hydra.utils.instantiate(recipe.stream)
 
@@ -81,11 +94,7 @@ def train_body_rotator(
 ) -> tuple[BodyRotator, L.Trainer]:
     """Trains ``config.student.body_rotator`` by ``config.recipe.body_rotator``; see :func:`train_face_morpher`."""
     recipe = config.recipe.body_rotator
-    network: BodyRotator = hydra.utils.instantiate(config.student.body_rotator)
-    start(network, "body_rotator", config.init)
-    module: BodyRotatorModule = hydra.utils.instantiate(
-        config.modules.body_rotator, image=image, network=network, **({} if config.init is None else {"quiet_start": False})
-    )
+    module: BodyRotatorModule = student_module(config, "body_rotator", image=image)
     stream = hydra.utils.instantiate(recipe.stream)
 
     def train(**place: Any) -> Any:

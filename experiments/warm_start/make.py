@@ -134,6 +134,7 @@ def main() -> None:
     parser.add_argument("--face-share", type=float, default=0.25, help="of those minutes")
     parser.add_argument("--characters", nargs="+", default=CHARACTERS)
     parser.add_argument("--teacher", default="tha3")
+    parser.add_argument("--student", default="paper", help="a start fits students of its own sizes only")
     parser.add_argument("--poses", type=int, default=112, help="posed targets of each character")
     parser.add_argument("--faces", type=int, default=160, help="face targets of each character")
     parser.add_argument("--steps", type=int, default=24, help="of each character in a round")
@@ -148,7 +149,9 @@ def main() -> None:
     pupils, config = {}, DictConfig({})
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         for index, name in enumerate(given.characters):
-            config = compose("distill", overrides=[f"character={name}", f"teacher={given.teacher}"])
+            config = compose(
+                "distill", overrides=[f"character={name}", f"teacher={given.teacher}", f"student={given.student}"]
+            )
             pupils[name] = Pupil(config, given.faces, given.poses, seed=100 + index + given.seed)
     targets_minutes = (time.monotonic() - started) / 60
     face: StudentModule = hydra.utils.instantiate(config.modules.face_morpher)
@@ -164,6 +167,7 @@ def main() -> None:
         "method": "Reptile, the mean of all characters each round",
         "characters": list(given.characters),
         "teacher": given.teacher,
+        "student": given.student,
         "poses": given.poses,
         "faces": given.faces,
         "steps of each character a round": given.steps,
@@ -179,6 +183,7 @@ def main() -> None:
     if given.ship:
         SHIPPED.write_bytes(path.read_bytes())
         write_json(HERE / "record.json", record)
+        (HERE / "log.csv").write_bytes((given.out / "log.csv").read_bytes())
 
 
 if __name__ == "__main__":

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
+from thadistill.cli.app import conf_dir
 from thadistill.errors import UserError
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
-from thadistill.student.start import save_start, start
+from thadistill.student.start import SHIPPED, save_start, start
+from thadistill.training import student_module
+
+ROOT = Path(__file__).parents[2]
 
 
 def networks(seed: int, width: int = 16) -> tuple[FaceMorpher, BodyRotator]:
@@ -44,6 +50,32 @@ def test_none_leaves_the_network_as_it_is() -> None:
     before = face.siren.sine_layers[0].linear.weight.clone()  # type: ignore[union-attr, operator]
     start(face, "face_morpher", None)
     assert torch.equal(face.siren.sine_layers[0].linear.weight, before)  # type: ignore[union-attr, arg-type]
+
+
+def test_the_shipped_start_is_what_its_record_says() -> None:
+    record = json.loads((ROOT / "experiments" / "warm_start" / "record.json").read_text())
+    assert SHIPPED.stat().st_size == record["bytes"] < 1_000_000
+    assert not {"lambda_00", "crypko_00", "crypko_03"} & {*record["characters"]}  # which it is judged on
+    face, body = FaceMorpher(), BodyRotator()
+    start(face, "face_morpher", "warm")
+    start(body, "body_rotator", "warm")
+    for network in (face, body):
+        assert all(bool(value.isfinite().all()) for value in network.state_dict().values())
+
+
+def test_a_recipe_leaves_a_start_as_it_is() -> None:
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        config = compose("distill", overrides=["recipe=warm"])
+    assert config.init == "warm"
+    body = BodyRotator()
+    start(body, "body_rotator", "warm")
+    module = student_module(config, "body_rotator", image=torch.zeros(4, 512, 512))
+    torch.testing.assert_close(module.student().last_linear.weight, body.last_linear.weight)
+    face = FaceMorpher()
+    start(face, "face_morpher", "warm")
+    found = student_module(config, "face_morpher").network.state_dict()
+    for name, value in face.state_dict().items():
+        assert torch.equal(found[name], value)
 
 
 def test_what_cannot_be_started_from_is_refused(tmp_path: Path) -> None:
