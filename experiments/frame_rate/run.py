@@ -165,7 +165,7 @@ def track_rows(
         pairs.draw_all()
     flickered = min(given.flicker_frames, len(track))
     for student in students:
-        for runtime in ("reduced", "exact"):
+        for runtime in given.track_runtimes:
             row = run_track(student.name, student.model, runtime, track, pairs, flickered)
             own = student.metrics.get("teacher")
             if "teacher" in row and own:
@@ -180,13 +180,25 @@ def startup_rows(student: Student, given: argparse.Namespace) -> Iterator[list[d
         yield [about | row | {"hardware": hardware(), "commit": commit()}]
 
 
-def keep(path: Path, made: Iterable[list[dict[str, object]]]) -> list[dict[str, object]]:
-    """Writes rows as they come, so that an interruption loses only what was being measured; gives all of them."""
+def keep(path: Path, made: Iterable[list[dict[str, object]]], add: bool) -> list[dict[str, object]]:
+    """Writes rows as they come, so that an interruption loses only what was being measured; gives all of them.
+
+    ``add``: the file's rows stay but for those of the same model, runtime and poses.
+    """
+
+    def key(row: Mapping[str, object]) -> tuple[object, ...]:
+        return row["model"], row["runtime"], row.get("poses")
+
+    before: list[dict[str, object]] = []
+    if add and path.is_file():
+        with path.open(newline="") as file:
+            before = [dict(row) for row in csv.DictReader(file)]
     rows: list[dict[str, object]] = []
     for more in made:
         rows += more
+        replaced = {key(row) for row in rows}
         if rows:
-            write(path, rows)
+            write(path, [*(row for row in before if key(row) not in replaced), *rows])
     return rows
 
 
@@ -213,23 +225,25 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=15)
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--checked", type=int, default=6, help="held-out poses compared with eager")
+    parser.add_argument("--track-runtimes", nargs="+", default=["reduced", "exact"])
     parser.add_argument("--track-frames", type=int, help="default: all")
     parser.add_argument("--flicker-frames", type=int, default=200, help="of the track, reduced against exact")
     parser.add_argument("--held-out", type=int, default=200, help="poses to look at for painted skipped tiles; 0: none")
     parser.add_argument("--out", type=Path, default=HERE, help="where the files go")
+    parser.add_argument("--add", action="store_true", help="keep the files' rows of other models and runtimes")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
     try:
         students = open_students(given.models)
         track = load_poses(given.track) if given.track else None
-        rows = keep(given.out / "results.csv", speed_rows(students, given)) if given.runtimes else []
+        rows = keep(given.out / "results.csv", speed_rows(students, given), given.add) if given.runtimes else []
         if given.startup:
-            rows += keep(given.out / "startup.csv", startup_rows(students[0], given))
+            rows += keep(given.out / "startup.csv", startup_rows(students[0], given), given.add)
         if given.held_out:
-            rows += keep(given.out / "region.csv", region_rows(students, given, track))
+            rows += keep(given.out / "region.csv", region_rows(students, given, track), given.add)
         if track is not None:
-            rows += keep(given.out / "track.csv", track_rows(students, given, track[: given.track_frames]))
+            rows += keep(given.out / "track.csv", track_rows(students, given, track[: given.track_frames]), given.add)
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
