@@ -183,22 +183,21 @@ def startup_rows(student: Student, given: argparse.Namespace) -> Iterator[list[d
 def keep(path: Path, made: Iterable[list[dict[str, object]]], add: bool) -> list[dict[str, object]]:
     """Writes rows as they come, so that an interruption loses only what was being measured; gives all of them.
 
-    ``add``: the file's rows stay but for those of the same model, runtime and poses.
+    ``add``: the file's rows stay where they are; a new one of the same model, runtime and poses takes the old one's place.
     """
 
     def key(row: Mapping[str, object]) -> tuple[object, ...]:
         return row["model"], row["runtime"], row.get("poses")
 
-    before: list[dict[str, object]] = []
+    kept: dict[tuple[object, ...], dict[str, object]] = {}
     if add and path.is_file():
         with path.open(newline="") as file:
-            before = [dict(row) for row in csv.DictReader(file)]
+            kept = {key(row): dict(row) for row in csv.DictReader(file)}
     rows: list[dict[str, object]] = []
     for more in made:
         rows += more
-        replaced = {key(row) for row in rows}
-        if rows:
-            write(path, [*(row for row in before if key(row) not in replaced), *rows])
+        kept |= {key(row): row for row in more}
+        write(path, kept.values())
     return rows
 
 
