@@ -8,8 +8,9 @@
 | ``onnx`` | folded, in ONNX Runtime | yes | onnx, onnxruntime |
 | ``native`` | C++ kernels for this processor, visible tiles only | yes | a C++ compiler (seconds, once) |
 | ``int16``, ``int8`` | native with integer products | no | the same, and AVX-512 VNNI |
+| ``half`` | float16 products in Triton kernels, a frame one CUDA graph, visible tiles only | no | a CUDA device |
 | ``exact`` | ``native``, else ``folded``; ``eager`` for levels that do not double | yes | - |
-| ``reduced`` | ``int16``, else as ``exact`` | no | - |
+| ``reduced`` | ``int16``, on a CUDA device ``half``, else as ``exact`` | no | - |
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 from thadistill.errors import UserError
 from thadistill.runtime.base import Eager, Runtime
+from thadistill.runtime.cuda_student import Half
 from thadistill.runtime.folded import Compiled, Folded
 from thadistill.runtime.native import NativeEngine
 from thadistill.runtime.native_build import NativeUnavailable, load_native
@@ -50,9 +52,11 @@ RUNTIMES: dict[str, Callable[..., Runtime]] = {
     "native": _native("float32"),
     "int16": _native("int16"),
     "int8": _native("int8"),
+    "half": Half,
 }
 _CHOSEN = ("exact", "reduced")
 _NATIVE_ONLY = ("visible", "poses", "threads", "target_db", "still_face")
+_HALF_TOO = ("visible", "poses")
 
 
 def resolve(runtime: str, device: str = "cpu") -> str:
@@ -65,7 +69,7 @@ def resolve(runtime: str, device: str = "cpu") -> str:
     if runtime not in _CHOSEN:
         raise UserError(f"runtime {runtime}; expected one of {', '.join([*_CHOSEN, *RUNTIMES])}")
     if device != "cpu":
-        return "folded"
+        return "half" if device == "cuda" and runtime == "reduced" else "folded"
     try:
         load_native()
     except NativeUnavailable:
@@ -95,6 +99,8 @@ def compile_model(model: CharacterModel, runtime: str = "exact", **options: obje
         name = "eager"
     if runtime in _CHOSEN and name in ("folded", "eager"):
         options = {key: value for key, value in options.items() if key not in _NATIVE_ONLY}
+    if runtime in _CHOSEN and name == "half":
+        options = {key: value for key, value in options.items() if key not in _NATIVE_ONLY or key in _HALF_TOO}
     try:
         return RUNTIMES[name](model, **options)
     except NativeUnavailable as error:
