@@ -29,7 +29,7 @@ from thadistill.runtime import Runtime, compile_model, resolve
 from thadistill.student import CharacterModel
 
 HERE = Path(__file__).parent
-DTYPE = {"int16": "int16", "int8": "int8/int16"}
+DTYPE = {"int16": "int16", "int8": "int8/int16", "half": "float16"}
 PIXELS_A_UNIT = 256  # grid changes: 2 spans 512 pixels
 HELD_OUT_SEED = 20_000  # of poses that no region or plan was made from
 SHOWN = 1 / 255  # half an 8-bit level, in [-1, 1]

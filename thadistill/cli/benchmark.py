@@ -79,7 +79,7 @@ def _student(config: DictConfig, poses: Float[Tensor, "n 45"]) -> list[dict[str,
 
 
 def _dtype(kind: str) -> str:
-    return kind if kind.startswith("int") else "float32"
+    return "float16" if kind == "half" else kind if kind.startswith("int") else "float32"
 
 
 def _teacher(config: DictConfig, poses: Float[Tensor, "n 45"]) -> list[dict[str, Any]]:

@@ -19,10 +19,17 @@ from thadistill.runtime import half_level
 from thadistill.runtime.base import Runtime
 from thadistill.runtime.folded import Folded, build_stages
 from thadistill.runtime.half_level import HalfLevel, pack_level, sample_character
-from thadistill.runtime.native_student import _SHOWN, _TOLERANCE
 from thadistill.runtime.pixels import srgb_table
 from thadistill.runtime.region import read_by_doubling
-from thadistill.runtime.visible import corner_poses, measure_visible, model_key, remembered, sampled_poses
+from thadistill.runtime.visible import (
+    SHOWN,
+    TOLERANCE,
+    corner_poses,
+    measure_visible,
+    model_key,
+    remembered,
+    sampled_poses,
+)
 from thadistill.student import CharacterModel
 from thadistill.student.face_morpher import FACE_SIZE
 
@@ -223,9 +230,9 @@ def _capture(draw: Callable[[], StudentOutput | None]) -> tuple[torch.cuda.CUDAG
 
 def _find_visible(model: CharacterModel, poses: Float[Tensor, "n 45"] | None) -> Bool[np.ndarray, "512 512"]:
     """The tiles of the native runtime's choice, from exact frames on the model's device."""
-    looks = [(sampled_poses(), _TOLERANCE), (corner_poses(), _SHOWN)]
+    looks = [(sampled_poses(), TOLERANCE), (corner_poses(), SHOWN)]
     if poses is not None:
-        looks.append((poses.float().cpu(), _SHOWN))
+        looks.append((poses.float().cpu(), SHOWN))
 
     def compute() -> dict[str, np.ndarray]:
         exact = Folded(model, reuse=False)

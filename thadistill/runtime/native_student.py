@@ -15,18 +15,22 @@ from thadistill.runtime.base import Runtime
 from thadistill.runtime.native import PLANES, NativeEngine
 from thadistill.runtime.packing import pack_body, pack_face
 from thadistill.runtime.planning import Plan, plan_formats, uniform_plan
-from thadistill.runtime.visible import corner_poses, measure_face, measure_visible, model_key, remembered, sampled_poses
+from thadistill.runtime.visible import (
+    FAINT,
+    SHOWN,
+    TOLERANCE,
+    corner_poses,
+    measure_face,
+    measure_visible,
+    model_key,
+    remembered,
+    sampled_poses,
+)
 from thadistill.student import CharacterModel
 from thadistill.student.face_morpher import FACE_SIZE
 
 _TRANSPARENT = {"posed": -1.0, "warped": -1.0, "grid_change": 0.0, "color_change": -1.0, "alpha": 0.0}
 _PRECISIONS = {"float32": "native", "int16": "int16", "int8": "int8"}  # -> the runtime's name
-# How far from transparent a skipped pixel may be in the sampled poses where frames are to be exact. Students leave faint
-# dust all over the background, those of a few minutes in every pose, others in the corners of the pose space; there, in
-# poses the caller gives, only what a frame of 8 bits would show counts: half a level. Reduced precision allows itself one.
-_TOLERANCE = 2e-4
-_SHOWN = 1 / 255
-_FAINT = 2 / 255
 _WHOLE = np.ones((IMAGE_SIZE, IMAGE_SIZE), bool)
 _WHOLE_FACE = np.ones((FACE_SIZE, FACE_SIZE), bool)
 # Around the eyes and the mouth a student's face shimmers without meaning. A pixel that stays this near the middle of its
@@ -115,9 +119,9 @@ class Native(Runtime):
         if not visible:
             return _WHOLE
         exact = self.precision == "float32"
-        looks = [(sampled_poses(), _TOLERANCE if exact else _FAINT), (corner_poses(), _SHOWN if exact else _FAINT)]
+        looks = [(sampled_poses(), TOLERANCE if exact else FAINT), (corner_poses(), SHOWN if exact else FAINT)]
         if poses is not None:
-            looks.append((poses.float().cpu(), _SHOWN if exact else _FAINT))
+            looks.append((poses.float().cpu(), SHOWN if exact else FAINT))
 
         def compute() -> dict[str, np.ndarray]:
             # Integer products see the background as float32 does: its alpha and colours are flat there.
