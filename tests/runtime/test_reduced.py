@@ -44,9 +44,9 @@ def test_still_face(official: CharacterModel) -> None:
     assert still.engine.segments["face"] < 0.85 * moving.engine.segments["face"]
     reduced = still(poses)
     assert psnr(reduced.posed, exact.posed) >= 50
-    assert psnr(reduced.face, exact.face) >= 45
-    # poses it was not made from; two levels are what it allows itself in the others
-    assert float((reduced.face - exact.face).abs().max()) < 4 * 2 / 255
+    assert psnr(reduced.face, exact.face) >= 60
+    # In poses it was not made from, single pixels move further than the two levels it allows itself in the others.
+    assert float((reduced.face - exact.face).abs().max()) < 0.1
 
 
 @pytest.mark.slow
