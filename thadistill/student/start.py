@@ -40,14 +40,12 @@ def start(network: nn.Module, part: Part, source: str | None) -> None:
 
 def _tensors(source: str, part: Part) -> Mapping[str, Tensor]:
     path = SHIPPED if source == "warm" else Path(source)
+    if not path.exists():
+        raise UserError(f"init={source} does not exist; expected warm, a character-model folder or a start file")
     if path.suffix != SHIPPED.suffix:
         return getattr(CharacterModel.load(path), part).state_dict()
     try:
         tensors = load_file(path)
-    except FileNotFoundError:
-        raise UserError(
-            f"init={source} does not exist; expected warm, a character-model folder or a start file"
-        ) from None
     except Exception as error:  # safetensors' own class is not public
         raise UserError(f"init={source} cannot be read ({error}); expected a start file, whole") from None
     prefix = f"{part}."
