@@ -23,7 +23,7 @@ from thadistill.data.poses import sample_poses
 from thadistill.errors import UserError
 from thadistill.images import STUDENT_FACE_REGION, to_rgba8
 from thadistill.outputs import StudentOutput
-from thadistill.runtime import compile_model, cuda_student, half_level, resolve
+from thadistill.runtime import compile_model, half_level, resolve, visible
 from thadistill.runtime.cuda_student import Half
 from thadistill.runtime.folded import build_stages
 from thadistill.runtime.half_level import HalfLevel, channel_blocks, pack_level, tile_order
@@ -256,8 +256,8 @@ def test_visible_tiles_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
         model.body_rotator.last_linear.weight.zero_()
         model.body_rotator.last_linear.bias.zero_()
         model.face_morpher.siren.last_linear.weight.zero_()
-    monkeypatch.setattr(cuda_student, "sampled_poses", lambda: sample_poses(1, seed=6))
-    monkeypatch.setattr(cuda_student, "corner_poses", lambda: sample_poses(1, seed=7))
+    monkeypatch.setattr(visible, "sampled_poses", lambda: sample_poses(1, seed=6))
+    monkeypatch.setattr(visible, "corner_poses", lambda: sample_poses(1, seed=7))
     fast = Half(model, kernels=False)
     disc = (model.image[3] > -1).numpy()
     assert (disc <= fast.visible).all()

@@ -21,15 +21,7 @@ from thadistill.runtime.folded import Folded, build_stages
 from thadistill.runtime.half_level import HalfLevel, pack_level, sample_character
 from thadistill.runtime.pixels import srgb_table
 from thadistill.runtime.region import read_by_doubling
-from thadistill.runtime.visible import (
-    SHOWN,
-    TOLERANCE,
-    corner_poses,
-    measure_visible,
-    model_key,
-    remembered,
-    sampled_poses,
-)
+from thadistill.runtime.visible import find_visible
 from thadistill.student import CharacterModel
 from thadistill.student.face_morpher import FACE_SIZE
 
@@ -230,17 +222,9 @@ def _capture(draw: Callable[[], StudentOutput | None]) -> tuple[torch.cuda.CUDAG
 
 def _find_visible(model: CharacterModel, poses: Float[Tensor, "n 45"] | None) -> Bool[np.ndarray, "512 512"]:
     """The tiles of the native runtime's choice, from exact frames on the model's device."""
-    looks = [(sampled_poses(), TOLERANCE), (corner_poses(), SHOWN)]
-    if poses is not None:
-        looks.append((poses.float().cpu(), SHOWN))
 
-    def compute() -> dict[str, np.ndarray]:
+    def begin() -> Callable[[np.ndarray], np.ndarray]:
         exact = Folded(model, reuse=False)
+        return lambda pose: exact(torch.from_numpy(pose)[None].to(exact.device)).posed[0].cpu().numpy()
 
-        def posed(pose: np.ndarray) -> np.ndarray:
-            return exact(torch.from_numpy(pose)[None].to(exact.device)).posed[0].cpu().numpy()
-
-        return {"visible": np.packbits(measure_visible(posed, looks))}
-
-    kept = remembered("visible", model_key(model, *(part for look in looks for part in look)), compute)
-    return np.unpackbits(kept["visible"]).astype(bool).reshape(IMAGE_SIZE, IMAGE_SIZE)
+    return find_visible(model, True, poses, begin)

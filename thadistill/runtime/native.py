@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from thadistill.images import STUDENT_FACE_REGION
 from thadistill.runtime.native_build import NativeUnavailable, load_native
@@ -145,6 +146,12 @@ class NativeEngine:
             setattr(target, name, _address(getattr(stage, name)))
         target.shift, target.segments, target.plane = _address(shift), _address(segments), _address(plane)
         target.layers = layers
+
+    @property
+    def face(self) -> Float[np.ndarray, "4 128 128"]:
+        """The face crop of the character as it is painted now; a view."""
+        top, bottom, left, right = STUDENT_FACE_REGION
+        return self.character[top:bottom, left:right].transpose(2, 0, 1)
 
     @property
     def segments(self) -> dict[str, int]:

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from thadistill.errors import UserError
-from thadistill.images import IMAGE_SIZE, STUDENT_FACE_REGION, Region
+from thadistill.images import IMAGE_SIZE, Region
 from thadistill.outputs import StudentOutput
 from thadistill.pose import FACIAL_SIZE, POSE_SIZE
 from thadistill.runtime.base import Runtime
 from thadistill.runtime.native import PLANES, NativeEngine
 from thadistill.runtime.packing import pack_body, pack_face
 from thadistill.runtime.planning import Plan, plan_formats, uniform_plan
-from thadistill.runtime.visible import (
-    FAINT,
-    SHOWN,
-    TOLERANCE,
-    corner_poses,
-    measure_face,
-    measure_visible,
-    model_key,
-    remembered,
-    sampled_poses,
-)
+from thadistill.runtime.visible import find_visible, measure_face, model_key, remembered, sampled_poses
 from thadistill.student import CharacterModel
 from thadistill.student.face_morpher import FACE_SIZE
 
@@ -109,7 +101,7 @@ class Native(Runtime):
             return
         middle, moving = self._find_still_face(model, threads)
         self.engine = build_engine(model, self.plan, self.visible & inside, threads, moving)
-        STUDENT_FACE_REGION.crop(torch.from_numpy(self.engine.character).permute(2, 0, 1)).copy_(middle)
+        self.engine.face[:] = middle
 
     def _find_visible(
         self, model: CharacterModel, visible: np.ndarray | bool, poses: Tensor | None, threads: int
@@ -118,12 +110,8 @@ class Native(Runtime):
             return visible
         if not visible:
             return _WHOLE
-        exact = self.precision == "float32"
-        looks = [(sampled_poses(), TOLERANCE if exact else FAINT), (corner_poses(), SHOWN if exact else FAINT)]
-        if poses is not None:
-            looks.append((poses.float().cpu(), SHOWN if exact else FAINT))
 
-        def compute() -> dict[str, np.ndarray]:
+        def begin() -> Callable[[np.ndarray], np.ndarray]:
             # Integer products see the background as float32 does: its alpha and colours are flat there.
             fast = "int16" if NativeEngine.has_integer_products() else "float32"
             engine = build_engine(model, uniform_plan(model, fast), _WHOLE, threads)
@@ -134,12 +122,11 @@ class Native(Runtime):
                 engine.run(pose, {"posed": plane})
                 return plane
 
-            return {"visible": np.packbits(measure_visible(posed, looks))}
+            return posed
 
-        kept = remembered("visible", model_key(model, *(part for look in looks for part in look)), compute)
-        return np.unpackbits(kept["visible"]).astype(bool).reshape(IMAGE_SIZE, IMAGE_SIZE)
+        return find_visible(model, self.precision == "float32", poses, begin)
 
-    def _find_still_face(self, model: CharacterModel, threads: int) -> tuple[Tensor, np.ndarray]:
+    def _find_still_face(self, model: CharacterModel, threads: int) -> tuple[np.ndarray, np.ndarray]:
         """The face crop in the middle, and its moving pixels."""
         poses = sampled_poses()
 
@@ -148,7 +135,7 @@ class Native(Runtime):
 
             def face(pose: np.ndarray) -> np.ndarray:
                 engine.paint_face(pose)
-                return STUDENT_FACE_REGION.crop(torch.from_numpy(engine.character).permute(2, 0, 1)).numpy()
+                return engine.face
 
             middle, distance = measure_face(face, poses)
             return {"middle": middle, "distance": distance}
@@ -156,7 +143,7 @@ class Native(Runtime):
         kept = remembered("faces", model_key(model, poses), compute)
         moving = kept["distance"] > _STILL
         moving[FACE_SIZE // 2, FACE_SIZE // 2] |= not moving.any()  # an engine paints at least one segment
-        return torch.from_numpy(kept["middle"]), moving
+        return kept["middle"], moving
 
     def _find_plan(self, model: CharacterModel, target_db: float, threads: int) -> Plan:
         if self.precision != "int8":
@@ -187,7 +174,7 @@ class Native(Runtime):
         for i, one in enumerate(pose.float().contiguous().numpy()):
             self._paint_face(one)
             self.engine.run(one, {name: plane[i].numpy() for name, plane in planes.items()})
-            face[i] = STUDENT_FACE_REGION.crop(torch.from_numpy(self.engine.character).permute(2, 0, 1))
+            face[i] = torch.from_numpy(self.engine.face)
         return StudentOutput(**planes, face=face)
 
     def _pixels(self, pose: Tensor, bgra: bool) -> np.ndarray:

@@ -66,6 +66,27 @@ def measure_visible(
     return tiles_of(painted, TILE, BORDER)
 
 
+def find_visible(
+    model: CharacterModel,
+    exact: bool,
+    poses: Float[Tensor, "n 45"] | None,
+    begin: Callable[[], Callable[[np.ndarray], np.ndarray]],
+) -> Bool[np.ndarray, "512 512"]:
+    """The tiles that a character ever paints, from sampled poses, corners and ``poses``; kept on disk.
+
+    ``begin`` makes the ``posed`` of :func:`measure_visible`, where the answer is not known yet.
+    """
+    looks = [(sampled_poses(), TOLERANCE if exact else FAINT), (corner_poses(), SHOWN if exact else FAINT)]
+    if poses is not None:
+        looks.append((poses.float().cpu(), SHOWN if exact else FAINT))
+
+    def compute() -> dict[str, np.ndarray]:
+        return {"visible": np.packbits(measure_visible(begin(), looks))}
+
+    kept = remembered("visible", model_key(model, *(part for look in looks for part in look)), compute)
+    return np.unpackbits(kept["visible"]).astype(bool).reshape(IMAGE_SIZE, IMAGE_SIZE)
+
+
 def measure_face(
     face: Callable[[np.ndarray], np.ndarray], poses: Float[Tensor, "_ 45"]
 ) -> tuple[Float[np.ndarray, "4 128 128"], Float[np.ndarray, "128 128"]]:
