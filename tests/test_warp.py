@@ -47,8 +47,10 @@ def test_patches_equal_the_whole_image_with_the_inset_pasted() -> None:
     corner = torch.tensor([[0, 0], [48, 48], [12, 8]])
     boxes = [(slice(t, t + 16), slice(x, x + 16)) for t, x in corner.tolist()]
     cut = torch.stack([change[i, :, rows, columns] for i, (rows, columns) in enumerate(boxes)])
-    patches = warp_patches(image, inset, (10, 5), cut, corner)
-    shared = warp_patches(image, inset[:1], (10, 5), cut, corner)  # one inset for all three
+    patches = warp_patches(image, inset, torch.arange(3), (10, 5), cut, corner)
+    shared = warp_patches(
+        image, inset[:1], torch.zeros(3, dtype=torch.long), (10, 5), cut, corner
+    )  # one inset for all three
     pasted[:, :, 10:30, 5:29] = inset[:1]
     for i, (rows, columns) in enumerate(boxes):
         expected = warp(pasted, change)[i, :, rows, columns]

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from thadistill.callbacks import Budget, BudgetBar, ImageGrids, Scene
 from thadistill.data.cache import Targets
+from thadistill.data.error_map import ErrorMap
 from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
 from thadistill.errors import UserError
 from thadistill.images import STUDENT_FACE_REGION
@@ -94,11 +95,12 @@ def train_body_rotator(
 ) -> tuple[BodyRotator, L.Trainer]:
     """Trains ``config.student.body_rotator`` by ``config.recipe.body_rotator``; see :func:`train_face_morpher`."""
     recipe = config.recipe.body_rotator
-    module: BodyRotatorModule = student_module(config, "body_rotator", image=image)
+    errors = ErrorMap()
+    module: BodyRotatorModule = student_module(config, "body_rotator", image=image, errors=errors)
     stream = hydra.utils.instantiate(recipe.stream)
 
     def train(**place: Any) -> Any:
-        return stream(targets, **place)
+        return stream(targets, errors=errors, **place)
 
     data = DistillDataModule(train, WholeBodies(held_out, config.validation.poses), config.seed)
     trainer = fit(module, data, config, recipe, minutes, folder, "body rotator", compared(config, folder, scene))

@@ -31,7 +31,8 @@ def warp(image: Float[Tensor, "n c h w"], grid_change: Float[Tensor, "n 2 h w"])
 
 def warp_patches(
     image: Float[Tensor, "c h w"],
-    inset: Float[Tensor, "m c ih iw"],
+    insets: Float[Tensor, "m c ih iw"],
+    which: Int[Tensor, " n"],
     inset_corner: tuple[int, int],
     grid_change: Float[Tensor, "n 2 p p"],
     corner: Int[Tensor, "n 2"],
@@ -40,36 +41,29 @@ def warp_patches(
 
     Args:
         image: the shared image; what it holds under the inset does not matter.
-        inset: each sample's own rectangle, pasted at pixel ``inset_corner`` (top, left). Of m insets each serves n/m
-            squares in a row.
+        insets: rectangles pasted at pixel ``inset_corner`` (top, left), in any precision; only what is sampled is read.
+        which: the inset of each sample.
         grid_change: each sample's offsets on its square.
         corner: each square's top and left pixel.
-
-    Bilinear sampling is linear in the image, so the shared part (zero under the inset) and the inset (zero around it)
-    are sampled apart and added: equal to warping the pasted image, but for rounding.
     """
-    channels, height, width = image.shape
-    n = len(grid_change)
-    m, _, inset_height, inset_width = inset.shape
-    top, left = inset_corner
+    _, height, width = image.shape
+    inset_height, inset_width = insets.shape[-2:]
     size = grid_change.shape[-1]
-    index = corner[:, :, None] + torch.arange(size, device=corner.device)
-    x = axis_positions(width, corner.device)[index[:, 1]][:, None, :] + grid_change[:, 0]
-    y = axis_positions(height, corner.device)[index[:, 0]][:, :, None] + grid_change[:, 1]
-    around = image.clone()
-    around[:, top : top + inset_height, left : left + inset_width] = 0
-    grid = torch.stack([x, y], dim=-1)
-    shared = F.grid_sample(
-        around[None], grid.reshape(1, n * size, size, 2), mode="bilinear", padding_mode="border", align_corners=False
-    )
-    # border padding clamps to the outermost pixel centres; the inset has to see the same clamped positions
-    column = (x.clamp(1 / width - 1, 1 - 1 / width) + 1) * (width / 2) - left
-    row = (y.clamp(1 / height - 1, 1 - 1 / height) + 1) * (height / 2) - top
-    local = torch.stack([column * (2 / inset_width) - 1, row * (2 / inset_height) - 1], dim=-1)
-    local = local.reshape(m, n // m * size, size, 2)
-    own = F.grid_sample(inset, local, mode="bilinear", padding_mode="zeros", align_corners=False)
-    own = own.reshape(m, channels, n // m, size, size).transpose(1, 2).flatten(0, 1)
-    return shared.reshape(channels, n, size, size).transpose(0, 1) + own
+    pixel = corner[:, :, None] + torch.arange(size, device=corner.device)
+    # in pixels, clamped to the outermost centres: there the border repeats
+    row = (pixel[:, 0, :, None] + grid_change[:, 1] * (height / 2)).clamp(0, height - 1)
+    column = (pixel[:, 1, None, :] + grid_change[:, 0] * (width / 2)).clamp(0, width - 1)
+    top, left = row.detach().long().clamp(max=height - 2), column.detach().long().clamp(max=width - 2)
+    below, right = row - top, column - left
+    y, x = torch.stack([top, top, top + 1, top + 1]), torch.stack([left, left + 1, left, left + 1])
+    weight = torch.stack([(1 - below) * (1 - right), (1 - below) * right, below * (1 - right), below * right])
+    inset_y, inset_x = y - inset_corner[0], x - inset_corner[1]
+    inside = (inset_y >= 0) & (inset_y < inset_height) & (inset_x >= 0) & (inset_x < inset_width)
+    place = inset_y.clamp(0, inset_height - 1) * inset_width + inset_x.clamp(0, inset_width - 1)
+    own = insets.flatten(2)[which[:, None, None], :, place]
+    shared = image.flatten(1)[:, y * width + x].permute(1, 2, 3, 4, 0)
+    value = torch.where(inside[..., None], own, shared)
+    return (value * weight[..., None]).sum(0).permute(0, 3, 1, 2)
 
 
 def blend(

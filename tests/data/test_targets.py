@@ -117,7 +117,7 @@ def test_patches_are_cut_from_the_targets(targets) -> None:  # type: ignore[no-u
             index = int((posed.pose == batch.pose[i]).all(1).nonzero()[0])
             whole = posed.get("posed", index)
             assert torch.equal(batch.posed[i], whole[:, top : top + 32, left : left + 32])
-            assert torch.equal(batch.face_region[i // 2], posed.get("face_region", index))
+            assert torch.equal(batch.faces[batch.face[i]].float(), posed.get("face_region", index))
 
 
 def test_streams_are_seeded(targets) -> None:  # type: ignore[no-untyped-def]

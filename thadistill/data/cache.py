@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from thadistill.errors import UserError
@@ -149,6 +149,7 @@ class Targets:
     def __init__(self, cache: TargetCache, count: int, device: torch.device | str | None) -> None:
         self.count = count
         self._shards: dict[str, list[Tensor]] = {name: [] for name in FIELDS[cache.key.kind]}
+        self._whole: dict[str, Tensor] = {}
         for index in range(-(-count // SHARD)):
             for name, shards in self._shards.items():
                 path = cache.shard_folder(index) / f"{name}.npy"
@@ -169,6 +170,28 @@ class Targets:
         """Field ``name`` of one pose as float32 [c, h, w], or only a (rows, columns) region of it."""
         value = self._shards[name][index // SHARD][index % SHARD]
         return (value if region is None else value[:, region[0], region[1]]).float()
+
+    def whole(self, name: str) -> Float[Tensor, "n *s"]:
+        """Field ``name`` of all poses in float16, in memory from the first call on."""
+        if name not in self._whole:
+            self._whole[name] = torch.cat(self._shards[name])[: self.count]
+        return self._whole[name]
+
+    def squares(
+        self, name: str, index: Int[Tensor, " n"], corner: Int[Tensor, "n 2"], size: int
+    ) -> Float[Tensor, "n c p p"]:
+        """Field ``name`` on the squares of ``size`` pixels at ``corner`` (top, left), one of each pose of ``index``.
+
+        A shard at a time: a slice of each square apart takes a tenth of a training step.
+        """
+        shard, (top, left) = index // SHARD, corner.unbind(1)
+        first = self._shards[name][0]
+        out = torch.empty(len(index), first.shape[1], size, size, dtype=first.dtype, device=first.device)
+        for number in shard.unique().tolist():
+            chosen = (shard == number).nonzero()[:, 0]
+            places = self._shards[name][number].unfold(2, size, 1).unfold(3, size, 1)
+            out[chosen] = places[index[chosen] % SHARD, :, top[chosen], left[chosen]]
+        return out.float()
 
 
 def _read_manifest(path: Path) -> dict[str, object]:

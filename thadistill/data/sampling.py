@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from thadistill.data.cache import Targets
+from thadistill.data.error_map import ErrorMap
 from thadistill.images import FACE_REGION, IMAGE_SIZE, STUDENT_FACE_REGION
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.student.face_morpher import FACE_SIZE
@@ -28,13 +30,18 @@ class FaceBatch(NamedTuple):
 
 
 class BodyBatch(NamedTuple):
-    """n squares of the image, n/m in a row for each of m poses; a whole image is the square of side 512 at (0, 0)."""
+    """n squares of the image; a whole image is the square of side 512 at (0, 0).
+
+    The faces are those of all m poses of the targets, and the same tensor in every batch: copying those of a batch's
+    poses would take a fifth of its step.
+    """
 
     pose: Float[Tensor, "n 45"]
     corner: Int[Tensor, "n 2"]  # top, left
     posed: Float[Tensor, "n 4 p p"]
     grid_change: Float[Tensor, "n 2 p p"]
-    face_region: Float[Tensor, "m 4 192 192"]
+    faces: Float[Tensor, "m 4 192 192"]  # float16
+    face: Int[Tensor, " n"]  # which of them each square has
 
 
 class FacePixels(IterableDataset[FaceBatch]):
@@ -109,10 +116,14 @@ class BodyPatches(IterableDataset[BodyBatch]):
             borders of the coarse levels, but show many more poses and places a step.
         visible_share: the share of squares drawn where the character is ever seen, in proportion to how much of the square
             that is; the others fall anywhere, so that the background is learned as well.
+        error_share: of the squares, drawn in proportion to the above times the error that ``errors`` has there; 0 ignores
+            it, as the paper does.
         seed, start: as for :class:`FacePixels`.
+        errors: where the student errs; the module that trains on the squares fills it.
     """
 
     STRIDE = 4  # corners are multiples of it: every level's pixels line up
+    REFRESH = 10  # batches between two looks at the errors, which cost a millisecond
 
     def __init__(
         self,
@@ -121,10 +132,13 @@ class BodyPatches(IterableDataset[BodyBatch]):
         squares: int = 1,
         size: int = 64,
         visible_share: float = 0.9,
+        error_share: float = 0.0,
         seed: int = 0,
         start: int = 0,
+        errors: ErrorMap | None = None,
     ) -> None:
         self.targets, self.batch_size, self.squares, self.size = targets, batch_size, squares, size
+        self.error_share, self.errors = error_share, errors
         self.seed, self.start = seed, start
         self.places = (IMAGE_SIZE - size) // self.STRIDE + 1
         self.probability = self._place_probability(visible_share) if self.places > 1 else torch.ones(1)
@@ -136,25 +150,35 @@ class BodyPatches(IterableDataset[BodyBatch]):
 
     def __iter__(self) -> Iterator[BodyBatch]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.start)
-        while True:
+        probability = self.probability
+        for number in itertools.count():
+            if number % self.REFRESH == 0:
+                probability = self._where_it_errs()
             index = torch.randint(len(self.targets), (self.batch_size,), generator=generator)
             count = self.batch_size * self.squares
-            place = torch.multinomial(self.probability, count, replacement=True, generator=generator)
+            place = torch.multinomial(probability, count, replacement=True, generator=generator)
             corner = torch.stack([place // self.places, place % self.places], dim=1) * self.STRIDE
             yield body_batch(self.targets, index, corner, self.size)
+
+    def _where_it_errs(self) -> Tensor:
+        """The probability of each place, with its share by the errors once there are some."""
+        if not self.error_share or self.places == 1 or self.errors is None or self.errors.batches < 2 * self.REFRESH:
+            return self.probability
+        error = self.errors.smoothed()[: self.places, : self.places].flatten()
+        by_error = self.probability * error
+        return (1 - self.error_share) * self.probability + self.error_share * by_error / by_error.sum()
 
 
 def body_batch(targets: Targets, index: Int[Tensor, " m"], corner: Int[Tensor, "n 2"], size: int) -> BodyBatch:
     """Cuts the squares at ``corner`` out of the targets of the poses ``index``, n/m in a row for each."""
     each = index.repeat_interleave(len(corner) // len(index))
-    regions = [(slice(top, top + size), slice(left, left + size)) for top, left in corner.tolist()]
-    picks = list(zip(each.tolist(), regions, strict=True))
     return BodyBatch(
         targets.pose[each],
         corner,
-        torch.stack([targets.get("posed", i, region) for i, region in picks]),
-        torch.stack([targets.get("grid_change", i, region) for i, region in picks]),
-        torch.stack([targets.get("face_region", i) for i in index.tolist()]),
+        targets.squares("posed", each, corner, size),
+        targets.squares("grid_change", each, corner, size),
+        targets.whole("face_region"),
+        each,
     )
 
 

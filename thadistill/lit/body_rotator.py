@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from thadistill.data.error_map import ErrorMap
 from thadistill.data.sampling import BodyBatch
 from thadistill.images import FACE_REGION
 from thadistill.lit.base import OptimizerFactory, StudentModule
@@ -77,6 +78,7 @@ class BodyRotatorModule(StudentModule):
         facial_inputs: whether the pose's 39 facial values reach the rotator; bodies hardly depend on them, and with few
             poses they are mostly what it would overfit to. The published shape is kept, with zeros. True in the paper.
         quiet_start: makes the first outputs small: no motion, faint paint. False in the paper.
+        errors: is told how far the blended image was off on each square, for a stream that draws by it.
     """
 
     network: BodyRotator
@@ -91,9 +93,11 @@ class BodyRotatorModule(StudentModule):
         grid_rate: float = 1.0,
         facial_inputs: bool = True,
         quiet_start: bool = False,
+        errors: ErrorMap | None = None,
     ) -> None:
         super().__init__(network, optimizer, learning_rate)
-        self.weights = weights
+        self.weights, self.errors = weights, errors
+        self._faces: tuple[Tensor | None, Tensor] = (None, torch.empty(0))
         if quiet_start:
             start_quietly(network)
         if not facial_inputs:
@@ -120,16 +124,27 @@ class BodyRotatorModule(StudentModule):
 
     def _warp(self, batch: BodyBatch, grid_change: Tensor) -> Tensor:
         corner = (FACE_REGION.top, FACE_REGION.left)
-        return warp_patches(self.image, batch.face_region, corner, grid_change, batch.corner)
+        return warp_patches(self.image, batch.faces, batch.face, corner, grid_change, batch.corner)
 
     def losses(self, batch: BodyBatch) -> dict[str, Tensor]:
         """The weighted sum at the module's progress as ``loss``, and its terms."""
         motion, posed = self.pose(batch)
         with torch.no_grad():
             target_warped = self._warp(batch, batch.grid_change)
+            if self.errors is not None:
+                off = (posed.blended - batch.posed).square().mean((1, 2, 3)).sqrt()
+                self.errors.add(batch.corner, off)
         terms = rotator_terms(motion, posed, batch.posed, target_warped, batch.grid_change)
         loss = terms.weighted(self.weights(self.progress))
         return {"loss": loss, **{k: torch.as_tensor(v) for k, v in terms._asdict().items()}}
+
+    def transfer_batch_to_device(self, batch: BodyBatch, device: torch.device, dataloader_idx: int) -> BodyBatch:
+        """Moves a batch, and its faces, which are the same in every batch, only when they are others than before."""
+        if self._faces[0] is not batch.faces:
+            self._faces = (batch.faces, batch.faces.to(device))
+        pose, corner, posed, grid_change, _, face = batch
+        moved = (value.to(device) for value in (pose, corner, posed, grid_change))
+        return BodyBatch(*moved, self._faces[1], face.to(device))
 
     def validation_step(self, batch: BodyBatch, batch_idx: int) -> dict[str, Tensor]:
         motion, posed = self.pose(batch)

@@ -1,0 +1,44 @@
+"""Error map: where the student errs most, learned from the squares that it trained on, so that those are drawn more often."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from thadistill.images import IMAGE_SIZE
+
+
+class ErrorMap:
+    """Running mean of the error of squares by the block of ``stride`` pixels that their corner lies in.
+
+    Args:
+        stride: pixels of a block; the map has 512 / stride blocks a side.
+        start: error of blocks that were never seen: above what a trained student has, so that they are soon visited.
+        keep: what stays of a block's earlier mean when a new error comes.
+
+    It lives as long as a training: after an interruption it is learned anew, within some dozens of steps.
+    """
+
+    def __init__(self, stride: int = 4, start: float = 0.05, keep: float = 0.8) -> None:
+        self.stride, self.keep = stride, keep
+        self.blocks = IMAGE_SIZE // stride
+        self.batches = 0
+        self._mean = torch.full((self.blocks**2,), start)
+
+    def add(self, corner: Int[Tensor, "n 2"], error: Float[Tensor, " n"]) -> None:
+        """Takes in the errors of squares with the top left pixels ``corner``; stays on their device."""
+        mean = self._mean = self._mean.to(error.device)
+        block = corner // self.stride
+        index = block[:, 0] * self.blocks + block[:, 1]
+        count = torch.zeros_like(mean).index_add_(0, index, torch.ones_like(error))
+        total = torch.zeros_like(mean).index_add_(0, index, error)
+        kept = self.keep**count
+        mean.mul_(kept).add_((1 - kept) * total / count.clamp(min=1))
+        self.batches += 1
+
+    def smoothed(self) -> Float[Tensor, "b b"]:
+        """The map, each block the mean of itself and its neighbours, on the CPU."""
+        square = self._mean.cpu().view(1, 1, self.blocks, self.blocks)
+        return F.avg_pool2d(square, 3, stride=1, padding=1, count_include_pad=False)[0, 0]
