@@ -44,7 +44,7 @@ def train_teacher(config: DictConfig, out: Path) -> float:
     )
     data = DistillDataModule(
         partial(TripleStream, split.train, config.stage.batch_size),
-        TripleBatches(split.test, config.validation.poses * 16),
+        TripleBatches(split.test, config.validation.poses * 32),
         config.seed,
     )
     minutes = None if config.stage.progress_by == "examples" and config.budget_minutes is None else budget_of(config)

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from thadistill.callbacks import Budget, BudgetBar, ImageGrids, Scene
 from thadistill.data.cache import Targets
-from thadistill.data.error_map import ErrorMap
 from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
+from thadistill.data.error_map import ErrorMap
 from thadistill.errors import UserError
 from thadistill.images import STUDENT_FACE_REGION
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule

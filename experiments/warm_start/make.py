@@ -4,8 +4,8 @@
 
 Reptile (Nichol et al. 2018, arXiv 1803.02999): each round trains every character for some steps from the same weights, as
 distillation would, and takes the mean of where they end as the next round's weights. Writes OUT/start.safetensors (given
-to distillation as init=FILE; --ship also puts it into the package), OUT/record.json and OUT/log.csv. Interrupted, the same
-command goes on from the last round.
+to distillation as init=FILE), OUT/record.json and OUT/log.csv; --ship also puts the start into the package and the record
+beside this file. Interrupted, the same command goes on from the last round.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from thadistill.images import STUDENT_FACE_REGION
 from thadistill.lit.base import StudentModule
 from thadistill.memory import keep_freed_memory
 from thadistill.report import environment, write_json
-from thadistill.student.start import SHIPPED, save_start
+from thadistill.student.start import STARTS, SUFFIX, save_start
 
 HERE = Path(__file__).parent
 # lambda_00, crypko_00 and crypko_03 are what the start is judged on: it never sees them
@@ -181,9 +181,11 @@ def main() -> None:
     }
     write_json(given.out / "record.json", record)
     if given.ship:
-        SHIPPED.write_bytes(path.read_bytes())
-        write_json(HERE / "record.json", record)
-        (HERE / "log.csv").write_bytes((given.out / "log.csv").read_bytes())
+        about = HERE / given.student
+        about.mkdir(exist_ok=True)
+        (STARTS / f"{given.student}{SUFFIX}").write_bytes(path.read_bytes())
+        write_json(about / "record.json", record)
+        (about / "log.csv").write_bytes((given.out / "log.csv").read_bytes())
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
 from thadistill.cli.app import conf_dir
 from thadistill.errors import UserError
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
-from thadistill.student.start import SHIPPED, save_start, start
+from thadistill.student.start import STARTS, save_start, start
 from thadistill.training import student_module
 
 ROOT = Path(__file__).parents[2]
@@ -52,15 +53,20 @@ def test_none_leaves_the_network_as_it_is() -> None:
     assert torch.equal(face.siren.sine_layers[0].linear.weight, before)  # type: ignore[union-attr, arg-type]
 
 
-def test_the_shipped_start_is_what_its_record_says() -> None:
-    record = json.loads((ROOT / "experiments" / "warm_start" / "record.json").read_text())
-    assert SHIPPED.stat().st_size == record["bytes"] < 1_000_000
+@pytest.mark.parametrize("student", ["paper", "slim"])
+def test_the_shipped_starts_are_what_their_records_say(student: str) -> None:
+    record = json.loads((ROOT / "experiments" / "warm_start" / student / "record.json").read_text())
+    assert (STARTS / f"{student}.safetensors").stat().st_size == record["bytes"] < 1_000_000
+    assert record["student"] == student
     assert not {"lambda_00", "crypko_00", "crypko_03"} & {*record["characters"]}  # which it is judged on
-    face, body = FaceMorpher(), BodyRotator()
-    start(face, "face_morpher", "warm")
-    start(body, "body_rotator", "warm")
-    for network in (face, body):
-        assert all(bool(value.isfinite().all()) for value in network.state_dict().values())
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        config = compose("distill", overrides=[f"student={student}"])
+    for part in ("face_morpher", "body_rotator"):
+        network = instantiate(config.student[part])
+        start(network, part, "warm")  # type: ignore[arg-type]
+        found = network.state_dict()
+        assert all(bool(value.isfinite().all()) for value in found.values())
+        assert all(value.dtype == torch.float32 for value in found.values())
 
 
 def test_a_recipe_leaves_a_start_as_it_is() -> None:

@@ -50,7 +50,7 @@ class Budget(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        pl_module.progress = min(1.0, self.spent()[self.progress_by])  # type: ignore[assignment]
+        pl_module.progress = min(1.0, _of_the_first(trainer, self.spent()[self.progress_by]))  # type: ignore[assignment]
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -59,10 +59,7 @@ class Budget(L.Callback):
         self._follow(trainer, pl_module)
 
     def _follow(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        spent = max(self.spent().values()) >= 1
-        # clocks of several processes differ: one that is done ends all, or the others would wait for it forever
-        if trainer.world_size > 1:
-            spent = trainer.strategy.reduce_boolean_decision(spent, all=False)
+        spent = _of_the_first(trainer, max(self.spent().values())) >= 1
         if spent:
             pl_module.progress = 1.0  # type: ignore[assignment]
             trainer.should_stop = True
@@ -72,3 +69,8 @@ class Budget(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds_before, self.examples_seen = state_dict["seconds"], state_dict["examples"]
+
+
+def _of_the_first(trainer: L.Trainer, value: float) -> float:
+    """The value of the first of several processes: their clocks differ, the rates that follow them must not."""
+    return value if trainer.world_size == 1 else float(trainer.strategy.broadcast(value))

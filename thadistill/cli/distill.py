@@ -7,12 +7,16 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from thadistill.cli.app import STARTED
+from thadistill.cli.relaunch import relaunchable
 from thadistill.distillation import console, distill, shown
 
 
 def run(config: DictConfig, out: Path) -> float:
     """Distils and says where the result lies; returns the PSNR, which sweeps optimise."""
-    metrics = distill(config, out, STARTED)
+    with relaunchable("distill"):
+        metrics = distill(config, out, STARTED)
+    if not metrics:
+        return float("nan")
     console.print(
         f"psnr {metrics['psnr']:.2f} dB (shown unmoved: {metrics['psnr_unmoved']:.2f}), "
         f"face {metrics['face_psnr']:.2f} dB: see {shown(out) / 'report.md'}, {shown(out) / 'preview.png'}",

@@ -8,17 +8,18 @@ from omegaconf import DictConfig
 
 from thadistill.cli.app import STARTED
 from thadistill.cli.relaunch import relaunchable
-from thadistill.distillation import train_one
+from thadistill.distillation import FIRST_PROCESS, train_one
 from thadistill.report import given_overrides, write_json
 from thadistill.teacher_training import train_teacher
 
 
 def run(config: DictConfig, out: Path) -> float:
     """Trains ``module`` for the budget; returns the last validation PSNR."""
-    if config.module == "teacher":
-        with relaunchable("train"):
+    with relaunchable("train"):
+        if config.module == "teacher":
             return train_teacher(config, out)
-    psnr = train_one(config, out, STARTED)
+        psnr = train_one(config, out, STARTED)
     about = {"module": config.module, "recipe": config.recipe.name, "seed": config.seed}
-    write_json(out / "metrics.json", {"psnr": psnr, **about, "overrides": given_overrides()})
+    if FIRST_PROCESS:
+        write_json(out / "metrics.json", {"psnr": psnr, **about, "overrides": given_overrides()})
     return psnr

@@ -1,4 +1,4 @@
-"""Error map: where the student errs most, learned from the squares that it trained on, so that those are drawn more often."""
+"""Error map: where the student errs most, by the squares that it trained on, so that those are drawn more often."""
 
 from __future__ import annotations
 

@@ -142,9 +142,8 @@ class BodyRotatorModule(StudentModule):
         """Moves a batch, and its faces, which are the same in every batch, only when they are others than before."""
         if self._faces[0] is not batch.faces:
             self._faces = (batch.faces, batch.faces.to(device))
-        pose, corner, posed, grid_change, _, face = batch
-        moved = (value.to(device) for value in (pose, corner, posed, grid_change))
-        return BodyBatch(*moved, self._faces[1], face.to(device))
+        moved = {name: value.to(device) for name, value in batch._asdict().items() if name != "faces"}
+        return BodyBatch(**moved, faces=self._faces[1])
 
     def validation_step(self, batch: BodyBatch, batch_idx: int) -> dict[str, Tensor]:
         motion, posed = self.pose(batch)

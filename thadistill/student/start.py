@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from thadistill.errors import UserError
 from thadistill.student.character_model import CharacterModel
 
-SHIPPED = Path(__file__).parent / "warm_start.safetensors"  # float16; how it was made: experiments/warm_start
+STARTS = Path(__file__).parent / "starts"  # a file for each conf/student; how they were made: experiments/warm_start
+SUFFIX = ".safetensors"
 
 Part = Literal["face_morpher", "body_rotator"]
 
@@ -22,32 +23,35 @@ def start(network: nn.Module, part: Part, source: str | None) -> None:
 
     Args:
         part: which of a student's networks it is.
-        source: ``warm`` for the shipped start, learned from several characters; a character-model folder; a file written
-            by :func:`save_start`; or None, which leaves the network as it is.
+        source: ``warm`` for the shipped start of these sizes, learned from several characters; a character-model folder; a
+            file written by :func:`save_start`; or None, which leaves the network as it is.
 
     Raises: UserError when the sizes are others, or the source cannot be read.
     """
     if source is None:
         return
-    tensors = _tensors(source, part)
     expected = {key: value.shape for key, value in network.state_dict().items()}
-    if {key: value.shape for key, value in tensors.items()} != expected:
-        raise UserError(
-            f"init={source} has a {part} of other sizes than the student; expected the same: see student=, or init=null"
-        )
-    network.load_state_dict({key: value.float() for key, value in tensors.items()})
+    paths = sorted(STARTS.glob(f"*{SUFFIX}")) if source == "warm" else [Path(source)]
+    for path in paths:
+        tensors = _tensors(path, part)
+        if {key: value.shape for key, value in tensors.items()} == expected:
+            network.load_state_dict({key: value.float() for key, value in tensors.items()})
+            return
+    names = f"; it comes for student={' or '.join(path.stem for path in paths)}" if source == "warm" else ""
+    raise UserError(
+        f"init={source} has a {part} of other sizes than the student; expected the same: see student=, or init=null{names}"
+    )
 
 
-def _tensors(source: str, part: Part) -> Mapping[str, Tensor]:
-    path = SHIPPED if source == "warm" else Path(source)
+def _tensors(path: Path, part: Part) -> Mapping[str, Tensor]:
     if not path.exists():
-        raise UserError(f"init={source} does not exist; expected warm, a character-model folder or a start file")
-    if path.suffix != SHIPPED.suffix:
+        raise UserError(f"init={path} does not exist; expected warm, a character-model folder or a start file")
+    if path.suffix != SUFFIX:
         return getattr(CharacterModel.load(path), part).state_dict()
     try:
         tensors = load_file(path)
     except Exception as error:  # safetensors' own class is not public
-        raise UserError(f"init={source} cannot be read ({error}); expected a start file, whole") from None
+        raise UserError(f"init={path} cannot be read ({error}); expected a start file, whole") from None
     prefix = f"{part}."
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
