@@ -28,6 +28,7 @@ from thadistill.images import STUDENT_FACE_REGION
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
 from thadistill.memory import keep_freed_memory
 from thadistill.student import BodyRotator, FaceMorpher
+from thadistill.student.face_morpher import FACE_SIZE
 from thadistill.student.start import Part, start
 
 SAVE_EVERY = timedelta(seconds=30)  # what an interruption can cost
@@ -72,12 +73,13 @@ def train_face_morpher(
     ``posed``: the body rotator's targets, whose faces are trained on too. ``scene``: for the callbacks of conf/callbacks.
     """
     recipe = config.recipe.face_morpher
-    module: FaceMorpherModule = student_module(config, "face_morpher")
+    errors = ErrorMap(FACE_SIZE, stride=1)
+    module: FaceMorpherModule = student_module(config, "face_morpher", errors=errors)
     crop = STUDENT_FACE_REGION.crop(mask)
     stream = hydra.utils.instantiate(recipe.stream)
 
     def train(**place: Any) -> Any:
-        return stream(targets, crop, mask_weight=recipe.mask_weight, also=posed, **place)
+        return stream(targets, crop, mask_weight=recipe.mask_weight, also=posed, errors=errors, **place)
 
     data = DistillDataModule(train, WholeFaces(held_out, crop, config.validation.poses * 4), config.seed)
     trainer = fit(module, data, config, recipe, minutes, folder, "face morpher", compared(config, folder, scene))

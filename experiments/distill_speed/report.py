@@ -43,12 +43,22 @@ def plot(rows: list[dict[str, str]], path: Path) -> None:
 def table(rows: list[dict[str, str]]) -> str:
     """table.md: the end of every run."""
     ends = [row for row in rows if row["at"] == "end"]
-    head = ["run", "recipe", "start", "student", "character", "minutes", *(f"`{name}`" for name in COLUMNS), "peak MB"]
+    head = [
+        "run",
+        "recipe",
+        "start",
+        "student",
+        "character",
+        "minutes",
+        *(f"`{name}`" for name in COLUMNS),
+        "peak MB",
+        "commit",
+    ]
     lines = [head, ["---"] * len(head)]
     for row in ends:
         about = [row[key] for key in ("name", "recipe", "start", "student", "character")]
         figures = [f"{float(row[name]):.2f}" for name in COLUMNS]
-        lines.append([*about, f"{float(row['minutes']):.1f}", *figures, row["peak_mb"]])
+        lines.append([*about, f"{float(row['minutes']):.1f}", *figures, row["peak_mb"], row["commit"]])
     hardware = "; ".join(sorted({row["hardware"] for row in ends}))
     return "\n".join(
         [

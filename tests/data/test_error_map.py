@@ -6,7 +6,7 @@ import torch
 
 from thadistill.data.build import PoseSequence, build_targets, open_cache
 from thadistill.data.cache import SHARD
-from thadistill.data.error_map import ErrorMap
+from thadistill.data.error_map import REFRESH, WAIT, ErrorMap
 from thadistill.data.sampling import BodyPatches
 from thadistill.teacher import load_teacher
 
@@ -32,14 +32,14 @@ def test_squares_are_drawn_where_the_student_errs() -> None:
     batches = iter(stream)
 
     def on_the_left() -> float:
-        corner = torch.cat([next(batches).corner for _ in range(BodyPatches.REFRESH)])
+        corner = torch.cat([next(batches).corner for _ in range(REFRESH)])
         return float((corner[:, 1] < 256).float().mean())
 
     before = on_the_left()
     assert 0.3 < before < 0.7  # nothing known: the puppet stands in the middle
     rows, columns = torch.meshgrid(torch.arange(0, 512, 4), torch.arange(0, 512, 4), indexing="ij")
     corner = torch.stack([rows.flatten(), columns.flatten()], dim=1)
-    for _ in range(2 * BodyPatches.REFRESH):
+    for _ in range(WAIT):
         errors.add(corner, torch.where(corner[:, 1] < 256, 1.0, 0.01))
     # half of the squares as before, nearly all of the other half on the left
     assert abs(on_the_left() - (before / 2 + 0.5)) < 0.06

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -9,21 +11,24 @@ from torch import Tensor
 
 from thadistill.images import IMAGE_SIZE
 
+REFRESH = 10  # batches between two looks of a stream, which cost it a millisecond
+WAIT = 2 * REFRESH  # batches before the map says anything
+
 
 class ErrorMap:
     """Running mean of the error of squares by the block of ``stride`` pixels that their corner lies in.
 
     Args:
-        stride: pixels of a block; the map has 512 / stride blocks a side.
+        size: side of the image in pixels. stride: of a block; the map has size / stride blocks a side.
         start: error of blocks that were never seen: above what a trained student has, so that they are soon visited.
         keep: what stays of a block's earlier mean when a new error comes.
 
     It lives as long as a training: after an interruption it is learned anew, within some dozens of steps.
     """
 
-    def __init__(self, stride: int = 4, start: float = 0.05, keep: float = 0.8) -> None:
+    def __init__(self, size: int = IMAGE_SIZE, stride: int = 4, start: float = 0.05, keep: float = 0.8) -> None:
         self.stride, self.keep = stride, keep
-        self.blocks = IMAGE_SIZE // stride
+        self.blocks = size // stride
         self.batches = 0
         self._mean = torch.full((self.blocks**2,), start)
 
@@ -42,3 +47,15 @@ class ErrorMap:
         """The map, each block the mean of itself and its neighbours, on the CPU."""
         square = self._mean.cpu().view(1, 1, self.blocks, self.blocks)
         return F.avg_pool2d(square, 3, stride=1, padding=1, count_include_pad=False)[0, 0]
+
+    def weigh(self, probability: Float[Tensor, " n"], share: float) -> Float[Tensor, " n"]:
+        """Probabilities of places, of which ``share`` is redrawn by the errors, once there are some.
+
+        The places are a square from the map's top left; ``probability`` need not sum to 1, the result does.
+        """
+        plain = probability / probability.sum()
+        if not share or self.batches < WAIT:
+            return plain
+        side = math.isqrt(len(probability))
+        by_error = plain * self.smoothed()[:side, :side].flatten()
+        return (1 - share) * plain + share * by_error / by_error.sum()

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from thadistill.data.cache import Targets
-from thadistill.data.error_map import ErrorMap
+from thadistill.data.error_map import REFRESH, ErrorMap
 from thadistill.images import FACE_REGION, IMAGE_SIZE, STUDENT_FACE_REGION
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.student.face_morpher import FACE_SIZE
@@ -53,8 +53,11 @@ class FacePixels(IterableDataset[FaceBatch]):
         batch_size: poses a batch. pixels: pixels a pose; None takes all 16,384, as the paper does.
         mask_weight: of the loss. Pixels are drawn in proportion to 1 + mask_weight * mask and then all weigh the same, so
             the expected loss is the paper's, with less noise.
+        error_share: of the pixels, drawn in proportion to the above times the error that ``errors`` has there; 0 ignores it,
+            as the paper does.
         seed: of the stream; ``start`` batches are skipped by drawing from a stream of their own.
         also: posed targets, whose faces are drawn from as well.
+        errors: where the student errs; the module that trains on the pixels fills it.
     """
 
     def __init__(
@@ -64,14 +67,17 @@ class FacePixels(IterableDataset[FaceBatch]):
         batch_size: int = 16,
         pixels: int | None = 2048,
         mask_weight: float = 20.0,
+        error_share: float = 0.0,
         seed: int = 0,
         start: int = 0,
         also: Targets | None = None,
+        errors: ErrorMap | None = None,
     ) -> None:
         self.batch_size, self.pixels = batch_size, pixels
         self.mask = mask.flatten()
         self.probability = 1 + mask_weight * self.mask if pixels is not None else None
         self.position = position_grid(FACE_SIZE, FACE_SIZE).flatten(1).T.contiguous()
+        self.error_share, self.errors = error_share, errors
         self.seed, self.start = seed, start
         faces, poses = [targets.get("face", i) for i in range(len(targets))], targets.pose
         if also is not None:
@@ -83,17 +89,20 @@ class FacePixels(IterableDataset[FaceBatch]):
 
     def __iter__(self) -> Iterator[FaceBatch]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.start)
-        while True:
+        probability = self.probability
+        for number in itertools.count():
             index = torch.randint(len(self.pose), (self.batch_size,), generator=generator)
             pose = self.pose[index]
-            if self.pixels is None or self.probability is None:
+            if self.pixels is None or probability is None or self.probability is None:
                 n = self.batch_size
                 yield FaceBatch(
                     pose, self.position.expand(n, -1, -1), self.faces[index].float(), self.mask.expand(n, -1)
                 )
                 continue
+            if self.errors is not None and number % REFRESH == 0:
+                probability = self.errors.weigh(self.probability, self.error_share)
             pixel = torch.multinomial(
-                self.probability.expand(self.batch_size, -1), self.pixels, replacement=True, generator=generator
+                probability.expand(self.batch_size, -1), self.pixels, replacement=True, generator=generator
             )
             target = self.faces[index[:, None], pixel].float()
             # drawn by the weights already: equal weights from here on
@@ -123,7 +132,6 @@ class BodyPatches(IterableDataset[BodyBatch]):
     """
 
     STRIDE = 4  # corners are multiples of it: every level's pixels line up
-    REFRESH = 10  # batches between two looks at the errors, which cost a millisecond
 
     def __init__(
         self,
@@ -152,21 +160,13 @@ class BodyPatches(IterableDataset[BodyBatch]):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.start)
         probability = self.probability
         for number in itertools.count():
-            if number % self.REFRESH == 0:
-                probability = self._where_it_errs()
+            if self.errors is not None and self.places > 1 and number % REFRESH == 0:
+                probability = self.errors.weigh(self.probability, self.error_share)
             index = torch.randint(len(self.targets), (self.batch_size,), generator=generator)
             count = self.batch_size * self.squares
             place = torch.multinomial(probability, count, replacement=True, generator=generator)
             corner = torch.stack([place // self.places, place % self.places], dim=1) * self.STRIDE
             yield body_batch(self.targets, index, corner, self.size)
-
-    def _where_it_errs(self) -> Tensor:
-        """The probability of each place, with its share by the errors once there are some."""
-        if not self.error_share or self.places == 1 or self.errors is None or self.errors.batches < 2 * self.REFRESH:
-            return self.probability
-        error = self.errors.smoothed()[: self.places, : self.places].flatten()
-        by_error = self.probability * error
-        return (1 - self.error_share) * self.probability + self.error_share * by_error / by_error.sum()
 
 
 def body_batch(targets: Targets, index: Int[Tensor, " m"], corner: Int[Tensor, "n 2"], size: int) -> BodyBatch:

@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from thadistill.data.error_map import ErrorMap
 from thadistill.data.sampling import FaceBatch
 from thadistill.lit.base import OptimizerFactory, StudentModule
 from thadistill.losses import face_loss
@@ -24,6 +25,7 @@ class FaceMorpherModule(StudentModule):
         mask_weight: 20 in the paper. Streams that draw pixels by this weight send a mask of zeros.
         position_gain: the first layer's initial weights on the position are multiplied by it. 1 in the paper, which draws
             them as if all 41 inputs were coordinates: no faster than 0.7 radians across half the crop.
+        errors: is told how far each pixel was off, for a stream that draws by it.
     """
 
     network: FaceMorpher
@@ -35,15 +37,20 @@ class FaceMorpherModule(StudentModule):
         learning_rate: LearningRate,
         mask_weight: float = 20.0,
         position_gain: float = 1.0,
+        errors: ErrorMap | None = None,
     ) -> None:
         super().__init__(network, optimizer, learning_rate)
         with torch.no_grad():
             cast(SineLayer, network.siren.sine_layers[0]).linear.weight[:, :2] *= position_gain
-        self.mask_weight = mask_weight
+        self.mask_weight, self.errors = mask_weight, errors
 
     def losses(self, batch: FaceBatch) -> dict[str, Tensor]:
         """The loss, as ``loss``."""
         painted = self.network.at(batch.pose, batch.position)
+        if self.errors is not None:
+            off = (painted.detach() - batch.target).square().mean(2).sqrt()
+            column_row = ((batch.position + 1) * (FACE_SIZE / 2)).long()
+            self.errors.add(column_row.flatten(0, 1).flip(1), off.flatten())
         return {"loss": face_loss(painted, batch.target, batch.mask, self.mask_weight)}
 
     def validation_step(self, batch: FaceBatch, batch_idx: int) -> dict[str, Tensor]:
