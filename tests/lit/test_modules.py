@@ -13,6 +13,7 @@ from thadistill.callbacks import Budget
 from thadistill.data.build import PoseSequence, build_targets, open_cache
 from thadistill.data.cache import SHARD, Targets
 from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
+from thadistill.data.error_map import WAIT, ErrorMap
 from thadistill.data.sampling import BodyPatches, FacePixels, body_batch
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
 from thadistill.lit.body_rotator import FACIAL_COLUMNS
@@ -112,9 +113,9 @@ def test_modules_learn(targets: dict, tmp_path: Path, rotator: bool) -> None:  #
 def test_the_same_seed_gives_the_same_weights(targets: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
     weights = []
     for _ in range(2):
-        module = body_module(targets)
-        trainer(3, tmp_path).fit(
-            module, DistillDataModule(partial(BodyPatches, targets["posed"], batch_size=8, size=16), seed=5)
-        )
+        errors = ErrorMap()
+        module = body_module(targets, errors=errors)
+        stream = partial(BodyPatches, targets["posed"], batch_size=8, size=16, error_share=0.5, errors=errors)
+        trainer(WAIT + 5, tmp_path).fit(module, DistillDataModule(stream, seed=5))
         weights.append(torch.cat([p.detach().flatten() for p in module.network.parameters()]))
     assert torch.equal(*weights)
