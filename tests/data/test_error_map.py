@@ -22,6 +22,15 @@ def test_means_run_by_block() -> None:
     assert torch.isclose(errors.smoothed()[0, 0], torch.tensor(1.25))  # four blocks in the corner, not nine
 
 
+def test_a_diverged_or_a_perfect_student_can_be_drawn_for() -> None:
+    for error in (float("nan"), float("inf"), 0.0):
+        errors = ErrorMap(size=4, stride=1, start=0.0)
+        for _ in range(WAIT):
+            errors.add(torch.tensor([[1, 2]]), torch.tensor([error]))
+        found = errors.weigh(torch.ones(16), 0.7)
+        assert bool((found.isfinite() & (found > 0)).all())
+
+
 def test_squares_are_drawn_where_the_student_errs() -> None:
     teacher = load_teacher("puppet", seed=0)
     image, poses = teacher.character(), PoseSequence(seed=5)

@@ -33,7 +33,11 @@ class ErrorMap:
         self._mean = torch.full((self.blocks**2,), start)
 
     def add(self, corner: Int[Tensor, "n 2"], error: Float[Tensor, " n"]) -> None:
-        """Takes in the errors of squares with the top left pixels ``corner``; stays on their device."""
+        """Takes in the errors of squares with the top left pixels ``corner``; stays on their device.
+
+        What is no number, as a training that diverges gives, counts as 1: nothing can be drawn by it.
+        """
+        error = error.nan_to_num(1.0, posinf=1.0)
         mean = self._mean = self._mean.to(error.device)
         block = corner // self.stride
         index = block[:, 0] * self.blocks + block[:, 1]
@@ -58,4 +62,4 @@ class ErrorMap:
             return plain
         side = math.isqrt(len(probability))
         by_error = plain * self.smoothed()[:side, :side].flatten()
-        return (1 - share) * plain + share * by_error / by_error.sum()
+        return (1 - share) * plain + share * by_error / by_error.sum().clamp(min=1e-20)
