@@ -10,6 +10,7 @@ import lightning as L
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from thadistill.data.error_map import ErrorMap
 from thadistill.schedule import LearningRate
 from thadistill.student.siren import SineLayer
 
@@ -24,6 +25,7 @@ class StudentModule(L.LightningModule, ABC):
         optimizer: makes the optimiser from parameter groups; its rate is the largest used.
         learning_rate: factor on that rate at each progress.
 
+    ``errors``, if any, is told where the network was off in each batch, for a stream that draws by it.
     ``progress`` runs from 0 to 1 and is set from outside (callbacks.budget): the module does not know whether examples
     or minutes are counted.
     """
@@ -34,6 +36,7 @@ class StudentModule(L.LightningModule, ABC):
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.progress = 0.0
+        self.errors: ErrorMap | None = None
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Matrices of features to features, marked ``matrices`` for optimisers that treat them as such, and the rest.
