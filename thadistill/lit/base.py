@@ -72,6 +72,11 @@ class StudentModule(L.LightningModule, ABC):
         return losses["loss"]
 
     def log_losses(self, losses: dict[str, Tensor], batch_size: int) -> None:
-        """Logs the training losses and the progress they were seen at."""
+        """Logs the training losses and the progress they were seen at, in the steps that loggers are told of.
+
+        Lightning would throw away the others, after a twentieth of a small network's step has gone into them.
+        """
+        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps:
+            return
         values = {f"train/{name}": value.detach() for name, value in losses.items()}
         self.log_dict({**values, "train/progress": self.progress}, batch_size=batch_size)
