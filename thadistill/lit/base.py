@@ -76,7 +76,7 @@ class StudentModule(L.LightningModule, ABC):
 
         Lightning would throw away the others, after a twentieth of a small network's step has gone into them.
         """
-        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps:
+        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         values = {f"train/{name}": value.detach() for name, value in losses.items()}
         self.log_dict({**values, "train/progress": self.progress}, batch_size=batch_size)
