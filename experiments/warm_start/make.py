@@ -45,34 +45,31 @@ CHARACTERS = ("lambda_01", "crypko_01", "crypko_02", "crypko_04", "crypko_05", "
 
 
 class Pupil:
-    """One character: its image, where the student errs on it, and its endless batches for both networks."""
+    """One character, for one of a student's networks: its image, where the student errs on it, and its endless batches."""
 
-    def __init__(self, config: DictConfig, faces: int, poses: int, seed: int) -> None:
+    def __init__(self, part: Part, config: DictConfig, faces: int, poses: int, seed: int) -> None:
         character: Character = hydra.utils.instantiate(config.character)
         teacher = hydra.utils.instantiate(config.teacher, device=device(config))
         sequence = PoseSequence(seed=seed, rotations="sobol")
-        found: dict[str, Targets] = {}
-        wanted: list[tuple[Kind, int]] = [("face", faces), ("posed", poses)]
-        for kind, count in wanted:
+
+        def targets(kind: Kind, count: int) -> Targets:
             cache = open_cache(kind, teacher, character.image, sequence)
             fill(cache, teacher, character.image, sequence, count, None, f"{character.name}, {kind}")
-            found[kind] = cache.open(count)
-        mask = STUDENT_FACE_REGION.crop(face_mask_from_targets(found["face"], character.image))
+            return cache.open(count)
+
         self.image = character.image
-        self.errors = {"face_morpher": ErrorMap(FACE_SIZE, stride=1), "body_rotator": ErrorMap()}
-        recipe = config.recipe
-        face = hydra.utils.instantiate(recipe.face_morpher.stream)(
-            found["face"],
-            mask,
-            mask_weight=recipe.face_morpher.mask_weight,
-            also=found["posed"],
-            seed=seed,
-            errors=self.errors["face_morpher"],
-        )
-        body = hydra.utils.instantiate(recipe.body_rotator.stream)(
-            found["posed"], seed=seed, errors=self.errors["body_rotator"]
-        )
-        self.batches: dict[Part, Iterator[Any]] = {"face_morpher": iter(face), "body_rotator": iter(body)}
+        recipe = config.recipe[part]
+        stream = hydra.utils.instantiate(recipe.stream)
+        posed = targets("posed", poses)
+        if part == "face_morpher":
+            face = targets("face", faces)
+            mask = STUDENT_FACE_REGION.crop(face_mask_from_targets(face, character.image))
+            self.errors = ErrorMap(FACE_SIZE, stride=1)
+            batches = stream(face, mask, mask_weight=recipe.mask_weight, also=posed, seed=seed, errors=self.errors)
+        else:
+            self.errors = ErrorMap()
+            batches = stream(posed, seed=seed, errors=self.errors)
+        self.batches: Iterator[Any] = iter(batches)
 
 
 def learn(
@@ -114,12 +111,12 @@ def train(part: Part, module: StudentModule, pupils: dict[str, Pupil], given: ar
             started = time.monotonic()
             name = given.characters[turns % len(given.characters)]
             pupil = pupils[name]
-            module.errors = pupil.errors[part]
+            module.errors = pupil.errors
             if part == "body_rotator":
                 module.image = pupil.image
             whole = seconds / (60 * given.minutes)
             progress = whole if given.falling == "whole" else None
-            first, last = learn(module, optimizer, pupil.batches[part], given.steps, progress)
+            first, last = learn(module, optimizer, pupil.batches, given.steps, progress)
             turns += 1
             seconds += time.monotonic() - started
             log.writerow([turns, name, round(seconds / 60, 2), round(first, 5), round(last, 5)])
@@ -155,14 +152,13 @@ def main() -> None:
             config = compose(
                 "distill", overrides=[f"character={name}", f"teacher={given.teacher}", f"student={given.student}"]
             )
-            pupils[name] = Pupil(config, given.faces, given.poses, seed=100 + index + given.seed)
+            pupils[name] = Pupil(part, config, given.faces, given.poses, seed=100 + index + given.seed)
     path = given.out / "start.safetensors"
     shipped = STARTS / f"{given.student}{SUFFIX}"
     networks = {name: hydra.utils.instantiate(config.student[name]) for name in get_args(Part)}
-    for name, network in networks.items():
-        before = next((place for place in (path, shipped if given.ship else path) if place.is_file()), None)
-        if name != part and before is not None:
-            start(network, name, str(before))
+    (other,) = networks.keys() - {part}
+    before = [place for place in ([path, shipped] if given.ship else [path]) if place.is_file()]
+    start(networks[other], other, str(before[0]) if before else None)
     own = {"image": next(iter(pupils.values())).image} if part == "body_rotator" else {}
     module: StudentModule = hydra.utils.instantiate(config.modules[part], network=networks[part], **own)
     turns = train(part, module, pupils, given)

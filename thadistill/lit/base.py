@@ -24,19 +24,25 @@ class StudentModule(L.LightningModule, ABC):
         network: what is trained.
         optimizer: makes the optimiser from parameter groups; its rate is the largest used.
         learning_rate: factor on that rate at each progress.
+        errors: is told where the network was off in each batch, for a stream that draws by it.
 
-    ``errors``, if any, is told where the network was off in each batch, for a stream that draws by it.
     ``progress`` runs from 0 to 1 and is set from outside (callbacks.budget): the module does not know whether examples
     or minutes are counted.
     """
 
-    def __init__(self, network: nn.Module, optimizer: OptimizerFactory, learning_rate: LearningRate) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: OptimizerFactory,
+        learning_rate: LearningRate,
+        errors: ErrorMap | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.optimizer = optimizer
         self.learning_rate = learning_rate
+        self.errors = errors
         self.progress = 0.0
-        self.errors: ErrorMap | None = None
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Matrices of features to features, marked ``matrices`` for optimisers that treat them as such, and the rest.

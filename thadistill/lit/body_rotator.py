@@ -95,8 +95,8 @@ class BodyRotatorModule(StudentModule):
         quiet_start: bool = False,
         errors: ErrorMap | None = None,
     ) -> None:
-        super().__init__(network, optimizer, learning_rate)
-        self.weights, self.errors = weights, errors
+        super().__init__(network, optimizer, learning_rate, errors)
+        self.weights = weights
         self._faces: tuple[Tensor | None, Tensor] = (None, torch.empty(0))
         if quiet_start:
             start_quietly(network)

@@ -39,10 +39,10 @@ class FaceMorpherModule(StudentModule):
         position_gain: float = 1.0,
         errors: ErrorMap | None = None,
     ) -> None:
-        super().__init__(network, optimizer, learning_rate)
+        super().__init__(network, optimizer, learning_rate, errors)
         with torch.no_grad():
             cast(SineLayer, network.siren.sine_layers[0]).linear.weight[:, :2] *= position_gain
-        self.mask_weight, self.errors = mask_weight, errors
+        self.mask_weight = mask_weight
 
     def losses(self, batch: FaceBatch) -> dict[str, Tensor]:
         """The loss, as ``loss``."""
