@@ -25,7 +25,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from thadistill.callbacks.scene import plain_copy
-from thadistill.cli.app import conf_dir
+from thadistill.cli.app import check, conf_dir
 from thadistill.data.build import PoseSequence, open_cache
 from thadistill.data.cache import Kind, Targets
 from thadistill.data.character import Character
@@ -143,15 +143,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "outputs")
     given = parser.parse_args()
     part: Part = given.part
+    for name in ("minutes", "steps", "poses", "faces"):
+        if getattr(given, name) <= 0:
+            parser.error(f"--{name} {getattr(given, name)}; expected more than 0")
+    overrides = {
+        name: [f"character={name}", f"teacher={given.teacher}", f"student={given.student}"] for name in given.characters
+    }
+    for chosen in overrides.values():
+        check("distill", chosen)
     given.out.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     torch.manual_seed(given.seed)
     pupils, config = {}, DictConfig({})
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        for index, name in enumerate(given.characters):
-            config = compose(
-                "distill", overrides=[f"character={name}", f"teacher={given.teacher}", f"student={given.student}"]
-            )
+        for index, (name, chosen) in enumerate(overrides.items()):
+            config = compose("distill", overrides=chosen)
             pupils[name] = Pupil(part, config, given.faces, given.poses, seed=100 + index + given.seed)
     path = given.out / "start.safetensors"
     shipped = STARTS / f"{given.student}{SUFFIX}"

@@ -52,3 +52,13 @@ def test_a_start_is_learned_part_by_part_and_taken_up_again(tmp_path: Path) -> N
         start(network, part, str(start_file))
         same = [torch.equal(both[f"{part}.{key}"], body[f"{part}.{key}"]) for key in network.state_dict()]
         assert all(same) if part == "body_rotator" else not any(same)
+
+
+def test_a_wrong_character_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "experiments" / "warm_start" / "make.py"), "--part", "body_rotator"]
+    command += ["--characters", "nobody", "--out", str(tmp_path / "made")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "nobody" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "made").exists()
