@@ -35,7 +35,7 @@ SAVE_EVERY = timedelta(seconds=30)  # what an interruption can cost
 # What a recipe does to random weights would undo those of a start.
 FOR_A_START: dict[Part, dict[str, Any]] = {
     "face_morpher": {"position_gain": 1.0},
-    "body_rotator": {"quiet_start": False},
+    "body_rotator": {"quiet_start": False, "position_gain": 1.0},
 }
 
 

@@ -78,6 +78,8 @@ class BodyRotatorModule(StudentModule):
         facial_inputs: whether the pose's 39 facial values reach the rotator; bodies hardly depend on them, and with few
             poses they are mostly what it would overfit to. The published shape is kept, with zeros. True in the paper.
         quiet_start: makes the first outputs small: no motion, faint paint. False in the paper.
+        position_gain: the first level's initial weights on the position are multiplied by it. 1 in the paper, which draws
+            them as if all 47 inputs were coordinates: no faster than 0.6 radians across half the image.
         errors: is told how far the blended image was off on each square, for a stream that draws by it.
     """
 
@@ -93,6 +95,7 @@ class BodyRotatorModule(StudentModule):
         grid_rate: float = 1.0,
         facial_inputs: bool = True,
         quiet_start: bool = False,
+        position_gain: float = 1.0,
         errors: ErrorMap | None = None,
     ) -> None:
         super().__init__(network, optimizer, learning_rate, errors)
@@ -100,6 +103,8 @@ class BodyRotatorModule(StudentModule):
         self._faces: tuple[Tensor | None, Tensor] = (None, torch.empty(0))
         if quiet_start:
             start_quietly(network)
+        with torch.no_grad():
+            cast(SineLayer, cast(nn.ModuleList, network.siren_layers[0])[0]).linear.weight[:, :2] *= position_gain
         if not facial_inputs:
             ignore_facial_inputs(network)
         if grid_rate != 1:
