@@ -88,6 +88,14 @@ def test_facial_inputs_stay_silent_and_the_student_has_the_published_names(targe
         assert torch.equal(b, c)
 
 
+def test_a_position_gain_changes_the_first_weights_on_the_position_only(targets: dict) -> None:  # type: ignore[type-arg]
+    plain, stronger = body_module(targets).network.state_dict(), body_module(targets, position_gain=20.0).network.state_dict()
+    changed = [name for name in plain if not torch.equal(plain[name], stronger[name])]
+    assert changed == ["siren_layers.0.0.linear.weight"]
+    torch.testing.assert_close(stronger[changed[0]][:, :2], 20 * plain[changed[0]][:, :2])
+    assert torch.equal(stronger[changed[0]][:, 2:], plain[changed[0]][:, 2:])
+
+
 @pytest.mark.parametrize("rotator", [True, False])
 def test_modules_learn(targets: dict, tmp_path: Path, rotator: bool) -> None:  # type: ignore[type-arg]
     if rotator:
