@@ -44,12 +44,12 @@ def warp_patches(
         insets: rectangles pasted at pixel ``inset_corner`` (top, left), in any precision; only what is sampled is read.
         which: the inset of each sample.
         grid_change: each sample's offsets on its square.
-        corner: each square's top and left pixel.
+        corner: each square's top and left pixel; beyond a square image its border pixel repeats.
     """
     _, height, width = image.shape
     inset_height, inset_width = insets.shape[-2:]
     size = grid_change.shape[-1]
-    pixel = corner[:, :, None] + torch.arange(size, device=corner.device)
+    pixel = (corner[:, :, None] + torch.arange(size, device=corner.device)).clamp(0, height - 1)
     # in pixels, clamped to the outermost centres: there the border repeats
     row = (pixel[:, 0, :, None] + grid_change[:, 1] * (height / 2)).clamp(0, height - 1)
     column = (pixel[:, 1, None, :] + grid_change[:, 0] * (width / 2)).clamp(0, width - 1)

@@ -114,10 +114,25 @@ def test_patches_are_cut_from_the_targets(targets) -> None:  # type: ignore[no-u
     posed = targets["posed"]
     for batch in take(iter(BodyPatches(posed, batch_size=3, squares=2, size=32, seed=1)), 3):
         for i, (top, left) in enumerate(batch.corner.tolist()):
-            index = int((posed.pose == batch.pose[i]).all(1).nonzero()[0])
+            index = int((posed.pose == batch.pose[i // 2]).all(1).nonzero()[0])
             whole = posed.get("posed", index)
             assert torch.equal(batch.posed[i], whole[:, top : top + 32, left : left + 32])
             assert torch.equal(batch.faces[batch.face[i]].float(), posed.get("face_region", index))
+
+
+def test_squares_that_hang_over_the_edges_repeat_them(targets) -> None:  # type: ignore[no-untyped-def]
+    posed = targets["posed"]
+    stream = BodyPatches(posed, batch_size=8, squares=64, size=6, overhang=1, visible_share=0.0)
+    batch = next(iter(stream))
+    corner = batch.corner
+    assert bool(((corner + 1) % BodyPatches.STRIDE == 0).all())
+    assert (int(corner.min()), int(corner.max())) == (-1, 507)  # the first and the last pixel are both reached
+    for i in [int(corner[:, 0].argmin()), int(corner[:, 1].argmax()), 0]:
+        y, x = (torch.arange(first, first + 6).clamp(0, 511) for first in corner[i].tolist())
+        index = int((posed.pose == batch.pose[i // 64]).all(1).nonzero()[0])
+        assert torch.equal(batch.posed[i], posed.get("posed", index)[:, y[:, None], x])
+    with pytest.raises(UserError, match="overhang=4, size=6; expected 0 to 3"):
+        BodyPatches(posed, size=6, overhang=4)
 
 
 def test_streams_are_seeded(targets) -> None:  # type: ignore[no-untyped-def]

@@ -83,9 +83,26 @@ def test_patches_have_the_whole_images_gradient() -> None:
         torch.testing.assert_close(a, b, atol=1e-4 * float(b.abs().max()) + 1e-7, rtol=1e-3)
 
 
-def test_patches_off_the_grid_are_refused() -> None:
-    with pytest.raises(ValueError, match="multiples of 4"):
-        small_rotator().patches(poses(1), torch.tensor([[2, 0]]), 16)
+@pytest.mark.parametrize("size", [2, 5, 6])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_squares_of_any_size_anywhere_and_several_of_a_pose(size: int, shape: str) -> None:
+    torch.manual_seed(0)
+    rotator, pose = BodyRotator(*SHAPES[shape]), poses(2)
+    whole = rotator(pose)
+    for phase in range(4):
+        corner = torch.tensor([[0, 0], [48, 16], [12, 32], [52, 52]]) + phase - 4 * (phase == 3)
+        patch = rotator.patches(pose, corner, size)
+        for name in Motion._fields:
+            for i, square in enumerate(corner.tolist()):
+                y, x = (torch.arange(first, first + size).clamp(0, 63) for first in square)
+                expected = getattr(whole, name)[i // 2][:, y[:, None], x]
+                torch.testing.assert_close(getattr(patch, name)[i], expected, atol=2e-4, rtol=0)
+
+
+def test_unlike_patches_are_refused() -> None:
+    for corner, count in (([[2, 0]], 1), ([[0, 0], [1, 1]], 1), ([[0, 0]] * 3, 2)):
+        with pytest.raises(ValueError, match="alike modulo 4"):
+            small_rotator().patches(poses(count), torch.tensor(corner), 16)
 
 
 def test_the_sine_layers_gradient_is_autograds() -> None:

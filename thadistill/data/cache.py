@@ -182,16 +182,18 @@ class Targets:
     ) -> Float[Tensor, "n c p p"]:
         """Field ``name`` on the squares of ``size`` pixels at ``corner`` (top, left), one of each pose of ``index``.
 
-        A shard at a time: a slice of each square apart takes a tenth of a training step.
+        Beyond the image its border pixel repeats. A shard at a time: a slice of each square apart takes a tenth of a
+        training step.
         """
-        shard, (top, left) = index // SHARD, corner.unbind(1)
-        first = self._shards[name][0]
-        out = torch.empty(len(index), first.shape[1], size, size, dtype=first.dtype, device=first.device)
+        shard, first = index // SHARD, self._shards[name][0]
+        pixel = (corner[:, :, None] + torch.arange(size, device=corner.device)).clamp(0, first.shape[-1] - 1)
+        row, column = pixel[:, 0, :, None], pixel[:, 1, None, :]
+        out = torch.empty(len(index), size, size, first.shape[1], dtype=first.dtype, device=first.device)
         for number in shard.unique().tolist():
             chosen = (shard == number).nonzero()[:, 0]
-            places = self._shards[name][number].unfold(2, size, 1).unfold(3, size, 1)
-            out[chosen] = places[index[chosen] % SHARD, :, top[chosen], left[chosen]]
-        return out.float()
+            pose = (index[chosen] % SHARD)[:, None, None]
+            out[chosen] = self._shards[name][number][pose, :, row[chosen], column[chosen]]
+        return out.permute(0, 3, 1, 2).float()
 
 
 def _read_manifest(path: Path) -> dict[str, object]:

@@ -16,7 +16,7 @@ WAIT = 2 * REFRESH  # batches before the map says anything
 
 
 class ErrorMap:
-    """Running mean of the error of squares by the block of ``stride`` pixels that their corner lies in.
+    """Running mean of the error of squares by the block of ``stride`` pixels that their corner lies in, or just before.
 
     Args:
         size: side of the image in pixels. stride: of a block; the map has size / stride blocks a side.
@@ -39,7 +39,7 @@ class ErrorMap:
         """
         error = error.nan_to_num(1.0, posinf=1.0)
         mean = self._mean = self._mean.to(error.device)
-        block = corner // self.stride
+        block = (corner + self.stride - 1) // self.stride
         index = block[:, 0] * self.blocks + block[:, 1]
         count = torch.zeros_like(mean).index_add_(0, index, torch.ones_like(error))
         total = torch.zeros_like(mean).index_add_(0, index, error)

@@ -14,6 +14,7 @@ from torch.utils.data import IterableDataset
 
 from thadistill.data.cache import Targets
 from thadistill.data.error_map import REFRESH, ErrorMap
+from thadistill.errors import UserError
 from thadistill.images import FACE_REGION, IMAGE_SIZE, STUDENT_FACE_REGION
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.student.face_morpher import FACE_SIZE
@@ -30,13 +31,13 @@ class FaceBatch(NamedTuple):
 
 
 class BodyBatch(NamedTuple):
-    """n squares of the image; a whole image is the square of side 512 at (0, 0).
+    """n squares of the image, n/b in a row for each of b poses; a whole image is the square of side 512 at (0, 0).
 
     The faces are those of all m poses of the targets, and the same tensor in every batch: copying those of a batch's
     poses would take a fifth of its step.
     """
 
-    pose: Float[Tensor, "n 45"]
+    pose: Float[Tensor, "b 45"]
     corner: Int[Tensor, "n 2"]  # top, left
     posed: Float[Tensor, "n 4 p p"]
     grid_change: Float[Tensor, "n 2 p p"]
@@ -123,15 +124,19 @@ class BodyPatches(IterableDataset[BodyBatch]):
         batch_size: poses a batch. squares: squares of each pose.
         size: side in pixels; 512 gives whole images, as the paper trains on. Small squares cost more a pixel, for the
             borders of the coarse levels, but show many more poses and places a step.
+        overhang: corners are multiples of 4 less this many pixels, and the outermost squares reach over the edges by as many,
+            where the border pixel repeats. Squares of 6 at 1 ask for as few coarse pixels as squares of 4 at 0.
         visible_share: the share of squares drawn where the character is ever seen, in proportion to how much of the square
             that is; the others fall anywhere, so that the background is learned as well.
         error_share: of the squares, drawn in proportion to the above times the error that ``errors`` has there; 0 ignores
             it, as the paper does.
         seed, start: as for :class:`FacePixels`.
         errors: where the student errs; the module that trains on the squares fills it.
+
+    Raises: UserError when ``overhang`` is not 0 or more, and less than a stride and than the square.
     """
 
-    STRIDE = 4  # corners are multiples of it: every level's pixels line up
+    STRIDE = 4  # corners are multiples of it less the overhang: every level's pixels line up
 
     def __init__(
         self,
@@ -139,6 +144,7 @@ class BodyPatches(IterableDataset[BodyBatch]):
         batch_size: int = 8,
         squares: int = 1,
         size: int = 64,
+        overhang: int = 0,
         visible_share: float = 0.9,
         error_share: float = 0.0,
         seed: int = 0,
@@ -146,14 +152,20 @@ class BodyPatches(IterableDataset[BodyBatch]):
         errors: ErrorMap | None = None,
     ) -> None:
         self.targets, self.batch_size, self.squares, self.size = targets, batch_size, squares, size
+        self.overhang = overhang
         self.error_share, self.errors = error_share, errors
         self.seed, self.start = seed, start
-        self.places = (IMAGE_SIZE - size) // self.STRIDE + 1
+        if not 0 <= overhang < min(self.STRIDE, size):
+            raise UserError(f"BodyPatches: overhang={overhang}, size={size}; expected 0 to {min(self.STRIDE, size) - 1}")
+        # one for each block of the error map
+        self.places = min((IMAGE_SIZE + 2 * overhang - size) // self.STRIDE + 1, IMAGE_SIZE // self.STRIDE)
         self.probability = self._place_probability(visible_share) if self.places > 1 else torch.ones(1)
 
     def _place_probability(self, visible_share: float) -> Tensor:
         seen = visible_map(self.targets)
-        cover = F.avg_pool2d(seen[None, None].float(), self.size // self.STRIDE, stride=1)[0, 0].flatten()
+        pixels = F.interpolate(seen[None, None].float(), size=IMAGE_SIZE)
+        pixels = F.pad(pixels, [self.overhang] * 4, mode="replicate")
+        cover = F.avg_pool2d(pixels, self.size, stride=self.STRIDE)[0, 0, : self.places, : self.places].flatten()
         return visible_share * cover / cover.sum() + (1 - visible_share) / len(cover)
 
     def __iter__(self) -> Iterator[BodyBatch]:
@@ -166,6 +178,7 @@ class BodyPatches(IterableDataset[BodyBatch]):
             count = self.batch_size * self.squares
             place = torch.multinomial(probability, count, replacement=True, generator=generator)
             corner = torch.stack([place // self.places, place % self.places], dim=1) * self.STRIDE
+            corner -= self.overhang
             yield body_batch(self.targets, index, corner, self.size)
 
 
@@ -173,7 +186,7 @@ def body_batch(targets: Targets, index: Int[Tensor, " m"], corner: Int[Tensor, "
     """Cuts the squares at ``corner`` out of the targets of the poses ``index``, n/m in a row for each."""
     each = index.repeat_interleave(len(corner) // len(index))
     return BodyBatch(
-        targets.pose[each],
+        targets.pose[index],
         corner,
         targets.squares("posed", each, corner, size),
         targets.squares("grid_change", each, corner, size),

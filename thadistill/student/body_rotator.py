@@ -101,30 +101,36 @@ class BodyRotator(nn.Module):
                 x = layer(x)
         return Motion.split(self.last_linear(x))
 
-    def patches(self, pose: Float[Tensor, "n 45"], corner: Int[Tensor, "n 2"], size: int) -> Motion:
-        """The same values on one square of the image for each pose, for training on patches.
+    def patches(self, pose: Float[Tensor, "m 45"], corner: Int[Tensor, "n 2"], size: int) -> Motion:
+        """The same values on squares of the image, n/m in a row for each pose, for training on patches.
 
-        ``corner`` is the top and left pixel, ``size`` the side; all are multiples of last size / first size. Each level
-        is evaluated on its part of the square plus the one pixel around it that bilinear upsampling reads; beyond the
-        image positions are clamped, which is what upsampling does there. Equal to :meth:`forward` but for rounding:
-        pose and position enter as a bias, and a level's first convolution is applied before the upsampling.
+        ``corner`` is the top and left pixel, ``size`` the side. Each level is evaluated on the pixels that bilinear
+        upsampling reads for the square, so all corners are alike modulo last size / first size; beyond the image
+        positions are clamped, which is what upsampling does there, and the border pixel repeats. Equal to
+        :meth:`forward` but for rounding: pose and position enter as a bias, and a level's first convolution is applied
+        before the upsampling.
 
-        Raises: ValueError when corner or size is not such a multiple.
+        Raises: ValueError when the corners are not alike, or not as many for each pose.
         """
         unit = self.sizes[-1] // self.sizes[0]
-        if size % unit or bool((corner % unit).any()):
-            raise ValueError(f"patch corners and size {size} must be multiples of {unit} for sizes {self.sizes}")
-        below: Tensor | None = None
-        before = None
-        for image_size, layers in zip(self.sizes, self.siren_layers, strict=True):
-            scale = self.sizes[-1] // image_size
-            margin = 1 if scale > 1 else 0
-            side = size // scale + 2 * margin
-            coordinates = _coordinates(corner // scale - margin, side, image_size)
-            below = _run_level([*cast(nn.ModuleList, layers)], pose, coordinates, side, below, image_size != before)
-            before = image_size
-        assert below is not None
-        x = below
+        phase, last = torch.stack((corner % unit).aminmax()).tolist()
+        if phase != last or len(corner) % len(pose):
+            raise ValueError(
+                f"{len(corner)} patches of {len(pose)} poses: expected as many for each, and corners alike modulo {unit}"
+            )
+        spans, doubled = [Span(phase, size)], []
+        for image_size, above in reversed([*pairwise(self.sizes)]):
+            below = spans[0].read_by_doubling() if above > image_size else spans[0]
+            doubled.insert(0, doubling_matrix(below, spans[0], pose.device) if above > image_size else None)
+            spans.insert(0, below)
+        x = None
+        for image_size, span, matrix, layers in zip(
+            self.sizes, spans, [None, *doubled], self.siren_layers, strict=True
+        ):
+            start = (corner - phase) // (self.sizes[-1] // image_size) + span.first
+            coordinates = _coordinates(start, span.count, image_size)
+            x = _run_level([*cast(nn.ModuleList, layers)], pose, coordinates, x, matrix)
+        assert x is not None
         channels = F.linear(x, self.last_linear.weight[:, :, 0, 0], self.last_linear.bias)
         return Motion.split(channels.permute(0, 3, 1, 2))
 
@@ -135,57 +141,70 @@ class BodyRotator(nn.Module):
         return Posed(warped, blend(motion.alpha, motion.color_change, warped))
 
 
+class Span(NamedTuple):
+    """Pixels along one axis of a level, counted from a square's part of it."""
+
+    first: int
+    count: int
+
+    def read_by_doubling(self) -> Span:
+        """The pixels of a level half as large that bilinear doubling reads for these.
+
+        Pixel p lies a quarter of a coarse pixel off the middle of (p - 1) // 2 or the next, and reads both. The fewest are
+        read for squares of 2 or 6 pixels that begin at 3 modulo 4: 2, 2 and 3, 4 along an axis of the two levels below.
+        """
+        first = (self.first - 1) // 2
+        return Span(first, (self.first + self.count - 2) // 2 + 2 - first)
+
+
+@cache
+def doubling_matrix(below: Span, span: Span, device: torch.device) -> Float[Tensor, "count below"]:
+    """Bilinear doubling along an axis, from the pixels ``below`` to ``span``, as a matrix."""
+    place = (torch.arange(span.first, span.first + span.count) - 0.5) / 2 - below.first
+    return (1 - (place[:, None] - torch.arange(below.count)).abs()).clamp(min=0).to(device)
+
+
 def _run_level(
     layers: list[SineLayer],
-    pose: Float[Tensor, "n 45"],
-    coordinates: Float[Tensor, "n p 3"],
-    side: int,
+    pose: Float[Tensor, "m 45"],
+    coordinates: Float[Tensor, "n t t 3"],
     below: Float[Tensor, "n s s c"] | None,
-    doubling: bool,
+    doubled: Float[Tensor, "t s"] | None,
 ) -> Float[Tensor, "n t t d"]:
-    """One level on squares of ``side`` pixels: pose and position as planes, features of the level below raised.
+    """One level on squares, n/m in a row for each pose: pose and position as planes, features of the level below raised.
 
-    ``doubling``: whether the level below is half as large, else it is of this size.
+    ``doubled``: the doubling matrix from the level below, where that is half as large.
     """
     first, *rest = layers
     matrix = first.matrix * first.omega
     features = matrix.shape[1] - 2 - POSE_SIZE
     constant = F.linear(pose, matrix[:, features + 2 :], first.bias * first.omega)
     plane = torch.cat([matrix[:, features : features + 2].T.expand(len(pose), -1, -1), constant[:, None]], dim=1)
+    points = coordinates.reshape(len(pose), -1, 3)  # of all squares of a pose
     if below is None:
-        phase = torch.bmm(coordinates, plane)
+        phase = torch.bmm(points, plane)
     else:
         raised = F.linear(below, matrix[:, :features])
-        raised = _upsample(raised, side) if doubling else raised
-        phase = torch.baddbmm(raised.flatten(1, 2), coordinates, plane)
-    x = torch.sin(phase).unflatten(1, (side, side))
+        raised = raised if doubled is None else _upsample(raised, doubled)
+        phase = torch.baddbmm(raised.reshape(len(pose), -1, len(matrix)), points, plane)
+    x = torch.sin(phase).view(*coordinates.shape[:3], len(matrix))
     for layer in rest:
         x = sine_linear(x, layer.matrix, layer.bias, layer.omega)
     return x
 
 
-def _coordinates(corner: Int[Tensor, "n 2"], side: int, image_size: int) -> Float[Tensor, "n p 3"]:
+def _coordinates(start: Int[Tensor, "n 2"], side: int, image_size: int) -> Float[Tensor, "n side side 3"]:
     """x, y and 1 at every pixel of each square, clamped to the image: a plane over the square is a product with it."""
-    index = corner[:, :, None] + torch.arange(side, device=corner.device)
-    y, x = axis_positions(image_size, corner.device)[index.clamp(0, image_size - 1)].unbind(1)
+    index = start[:, :, None] + torch.arange(side, device=start.device)
+    y, x = axis_positions(image_size, start.device)[index.clamp(0, image_size - 1)].unbind(1)
     x, y = torch.broadcast_tensors(x[:, None, :], y[:, :, None])
-    return torch.stack([x, y, torch.ones_like(x)], dim=-1).flatten(1, 2)
+    return torch.stack([x, y, torch.ones_like(x)], dim=-1)
 
 
-def _upsample(x: Float[Tensor, "n s s c"], side: int) -> Float[Tensor, "n t t c"]:
-    """Doubles squares that carry one pixel of border, keeping the middle ``side`` pixels, where the result is exact.
-
-    As two products with the interpolation matrix: on a CPU several times faster than ``interpolate`` and its gradient.
-    """
-    matrix = doubling_matrix(x.shape[1], side, x.device).to(x.dtype)
+def _upsample(x: Float[Tensor, "n s s c"], doubled: Float[Tensor, "t s"]) -> Float[Tensor, "n t t c"]:
+    """Doubles squares by products with the interpolation matrix: on a CPU several times faster than ``interpolate``."""
+    matrix = doubled.to(x.dtype)
     n, given, _, channels = x.shape
+    side = len(matrix)
     rows = torch.matmul(matrix, x.reshape(n, given, given * channels)).reshape(n * side, given, channels)
     return torch.matmul(matrix, rows).reshape(n, side, side, channels)
-
-
-@cache
-def doubling_matrix(given: int, side: int, device: torch.device) -> Float[Tensor, "side given"]:
-    """Bilinear doubling of ``given`` pixels as a matrix, cut to the middle ``side`` of the 2 * given results."""
-    doubled = F.interpolate(torch.eye(given)[None], scale_factor=2, mode="linear", align_corners=False)[0].T
-    cut = (2 * given - side) // 2
-    return doubled[cut : cut + side].contiguous().to(device)
