@@ -89,7 +89,8 @@ def test_facial_inputs_stay_silent_and_the_student_has_the_published_names(targe
 
 
 def test_a_position_gain_changes_the_first_weights_on_the_position_only(targets: dict) -> None:  # type: ignore[type-arg]
-    plain, stronger = body_module(targets).network.state_dict(), body_module(targets, position_gain=20.0).network.state_dict()
+    plain = body_module(targets).network.state_dict()
+    stronger = body_module(targets, position_gain=20.0).network.state_dict()
     changed = [name for name in plain if not torch.equal(plain[name], stronger[name])]
     assert changed == ["siren_layers.0.0.linear.weight"]
     torch.testing.assert_close(stronger[changed[0]][:, :2], 20 * plain[changed[0]][:, :2])
@@ -101,7 +102,8 @@ def test_modules_learn(targets: dict, tmp_path: Path, rotator: bool) -> None:  #
     if rotator:
         module = body_module(targets, facial_inputs=False, grid_rate=0.05)
         data = DistillDataModule(
-            partial(BodyPatches, targets["posed"], batch_size=8, squares=8, size=6, overhang=1), WholeBodies(targets["posed"], 1)
+            partial(BodyPatches, targets["posed"], batch_size=8, squares=8, size=6, overhang=1),
+            WholeBodies(targets["posed"], 1),
         )
     else:
         torch.manual_seed(0)

@@ -124,8 +124,8 @@ class BodyPatches(IterableDataset[BodyBatch]):
         batch_size: poses a batch. squares: squares of each pose.
         size: side in pixels; 512 gives whole images, as the paper trains on. Small squares cost more a pixel, for the
             borders of the coarse levels, but show many more poses and places a step.
-        overhang: corners are multiples of 4 less this many pixels, and the outermost squares reach over the edges by as many,
-            where the border pixel repeats. Squares of 6 at 1 ask for as few coarse pixels as squares of 4 at 0.
+        overhang: corners are multiples of 4 less this many pixels, and the outermost squares reach over the edges by as
+            many, where the border pixel repeats. Squares of 6 at 1 ask for as few coarse pixels as squares of 4 at 0.
         visible_share: the share of squares drawn where the character is ever seen, in proportion to how much of the square
             that is; the others fall anywhere, so that the background is learned as well.
         error_share: of the squares, drawn in proportion to the above times the error that ``errors`` has there; 0 ignores
@@ -156,7 +156,9 @@ class BodyPatches(IterableDataset[BodyBatch]):
         self.error_share, self.errors = error_share, errors
         self.seed, self.start = seed, start
         if not 0 <= overhang < min(self.STRIDE, size):
-            raise UserError(f"BodyPatches: overhang={overhang}, size={size}; expected 0 to {min(self.STRIDE, size) - 1}")
+            raise UserError(
+                f"BodyPatches: overhang={overhang}, size={size}; expected 0 to {min(self.STRIDE, size) - 1}"
+            )
         # one for each block of the error map
         self.places = min((IMAGE_SIZE + 2 * overhang - size) // self.STRIDE + 1, IMAGE_SIZE // self.STRIDE)
         self.probability = self._place_probability(visible_share) if self.places > 1 else torch.ones(1)

@@ -118,7 +118,8 @@ class BodyRotator(nn.Module):
             raise ValueError(
                 f"{len(corner)} patches of {len(pose)} poses: expected as many for each, and corners alike modulo {unit}"
             )
-        spans, doubled = [Span(phase, size)], []
+        spans = [Span(phase, size)]
+        doubled: list[torch.Tensor | None] = []
         for image_size, above in reversed([*pairwise(self.sizes)]):
             below = spans[0].read_by_doubling() if above > image_size else spans[0]
             doubled.insert(0, doubling_matrix(below, spans[0], pose.device) if above > image_size else None)
@@ -128,7 +129,7 @@ class BodyRotator(nn.Module):
             self.sizes, spans, [None, *doubled], self.siren_layers, strict=True
         ):
             start = (corner - phase) // (self.sizes[-1] // image_size) + span.first
-            coordinates = _coordinates(start, span.count, image_size)
+            coordinates = _coordinates(start, span.size, image_size)
             x = _run_level([*cast(nn.ModuleList, layers)], pose, coordinates, x, matrix)
         assert x is not None
         channels = F.linear(x, self.last_linear.weight[:, :, 0, 0], self.last_linear.bias)
@@ -145,7 +146,7 @@ class Span(NamedTuple):
     """Pixels along one axis of a level, counted from a square's part of it."""
 
     first: int
-    count: int
+    size: int
 
     def read_by_doubling(self) -> Span:
         """The pixels of a level half as large that bilinear doubling reads for these.
@@ -154,14 +155,14 @@ class Span(NamedTuple):
         read for squares of 2 or 6 pixels that begin at 3 modulo 4: 2, 2 and 3, 4 along an axis of the two levels below.
         """
         first = (self.first - 1) // 2
-        return Span(first, (self.first + self.count - 2) // 2 + 2 - first)
+        return Span(first, (self.first + self.size - 2) // 2 + 2 - first)
 
 
 @cache
-def doubling_matrix(below: Span, span: Span, device: torch.device) -> Float[Tensor, "count below"]:
+def doubling_matrix(below: Span, span: Span, device: torch.device) -> Float[Tensor, "size below"]:
     """Bilinear doubling along an axis, from the pixels ``below`` to ``span``, as a matrix."""
-    place = (torch.arange(span.first, span.first + span.count) - 0.5) / 2 - below.first
-    return (1 - (place[:, None] - torch.arange(below.count)).abs()).clamp(min=0).to(device)
+    place = (torch.arange(span.first, span.first + span.size) - 0.5) / 2 - below.first
+    return (1 - (place[:, None] - torch.arange(below.size)).abs()).clamp(min=0).to(device)
 
 
 def _run_level(
