@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from thadistill.errors import UserError
+from thadistill.native_build import compiler
 from thadistill.runtime import resolve
-from thadistill.runtime.native_build import compiler
 from thadistill.student import BodyRotator, CharacterModel
 
 MANIFEST = "character_model.yaml"

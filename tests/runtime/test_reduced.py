@@ -9,8 +9,8 @@ from runtime_frames import psnr
 
 from thadistill.data.poses import sample_poses
 from thadistill.errors import UserError
-from thadistill.runtime import compile_model, load_native
-from thadistill.runtime.native import NativeEngine
+from thadistill.runtime import compile_model
+from thadistill.runtime.native import NativeEngine, load_student
 from thadistill.runtime.packing import pack_layer, quantise
 from thadistill.runtime.planning import Plan
 from thadistill.student import CharacterModel
@@ -93,7 +93,7 @@ def test_words_hold_consecutive_channels() -> None:
 
 def test_refused_off_vnni(model: CharacterModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THADISTILL_NATIVE_FLAGS", "-mavx2 -mfma")
-    assert load_native().lanes() == 8
+    assert load_student().lanes() == 8
     with pytest.raises(UserError, match="AVX-512 VNNI"):
         compile_model(model, "int16", visible=False)
     fast = compile_model(model, "reduced", visible=False)

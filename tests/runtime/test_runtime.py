@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from thadistill import native_build
 from thadistill.data.poses import sample_poses
 from thadistill.errors import UserError
-from thadistill.runtime import compile_model, native_build, resolve
+from thadistill.runtime import compile_model, resolve
+from thadistill.runtime.native import load_student
 from thadistill.runtime.region import covered, dilate, read_by_doubling, segments_of, tiles_of
 from thadistill.runtime.visible import measure_visible
 from thadistill.student import CharacterModel
@@ -140,7 +142,7 @@ def test_broken_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "false")
     assert resolve("exact") == "folded"
     with pytest.raises(native_build.NativeUnavailable, match="failed"):
-        native_build.load_native()
+        load_student()
     native_build._load.cache_clear()
 
 

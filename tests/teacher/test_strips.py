@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from thadistill import native_build
 from thadistill.teacher import strips
 from thadistill.teacher.blocks import ResnetBlock, activation, block, head, plane_conv
 from thadistill.teacher.engine import BodyNetwork, Engine
+from thadistill.teacher.native import StripKernels, strip_kernels
 
 
 class Small(BodyNetwork):
@@ -46,13 +48,30 @@ def threads() -> object:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(params=["native", "torch"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> StripKernels | None:
+    """The native kernels where there is a compiler, and torch's operations in their place."""
+    found = strip_kernels()
+    if request.param == "native" and found is None:
+        pytest.skip("no C++ compiler")
+    chosen = found if request.param == "native" else None
+    monkeypatch.setattr(strips, "strip_kernels", lambda: chosen)
+    return chosen
+
+
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("strip_bytes", [1, 3_000, 2_000_000])
 @pytest.mark.parametrize("n", [1, 4])
 def test_gives_what_the_modules_give(
-    n: int, strip_bytes: int, count: int, threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+    n: int,
+    strip_bytes: int,
+    count: int,
+    kernels: StripKernels | None,
+    threads: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(strips, "_STRIP_BYTES", strip_bytes)
+    monkeypatch.setattr(strips, "_NATIVE_BYTES", strip_bytes)
     threads(count)
     torch.manual_seed(0)
     network, image, extra = Small(), torch.randn(n, 3, 24, 20), torch.randn(n, 2, 24, 20)
@@ -64,13 +83,13 @@ def test_gives_what_the_modules_give(
     assert torch.get_num_threads() == count
 
 
-def test_keeps_the_variance_of_a_channel_far_from_zero() -> None:
+def test_keeps_the_variance_of_a_channel_far_from_zero(kernels: StripKernels | None) -> None:
     torch.manual_seed(0)
-    values = (torch.randn(4000, 3, dtype=torch.float64) * 1e-2 + 100).float()
-    norm = nn.InstanceNorm2d(3, affine=True)
+    values = (torch.randn(4000, 35, dtype=torch.float64) * 1e-2 + 100).float()
+    norm = nn.InstanceNorm2d(35, affine=True)
     bands = []
     for band in values.split(2000):
-        moments = strips._Moments(3)
+        moments = strips._Moments(35, kernels)
         for strip in band.split(512):
             moments.add(strip)
         bands.append(moments)
@@ -114,3 +133,14 @@ def test_works_across_inference_and_no_grad_modes() -> None:
     for output, again in zip(inferred, network(image, extra), strict=True):
         assert not again.is_inference()
         torch.testing.assert_close(output, again, rtol=0, atol=1e-6)
+
+
+def test_runs_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    strip_kernels.cache_clear()
+    native_build._load.cache_clear()
+    monkeypatch.setenv("CXX", "false")
+    assert strip_kernels() is None
+    image, extra = torch.randn(1, 3, 24, 20), torch.randn(1, 2, 24, 20)
+    assert Small()(image, extra)[0].isfinite().all()
+    strip_kernels.cache_clear()
+    native_build._load.cache_clear()

@@ -20,11 +20,11 @@ from itertools import pairwise
 from typing import Any
 
 from thadistill.errors import UserError
+from thadistill.native_build import NativeUnavailable
 from thadistill.runtime.base import Eager, Runtime
 from thadistill.runtime.cuda_student import Half
 from thadistill.runtime.folded import Compiled, Folded
-from thadistill.runtime.native import NativeEngine
-from thadistill.runtime.native_build import NativeUnavailable, load_native
+from thadistill.runtime.native import NativeEngine, load_student
 from thadistill.runtime.native_student import Native
 from thadistill.student import CharacterModel
 
@@ -71,7 +71,7 @@ def resolve(runtime: str, device: str = "cpu") -> str:
     if device != "cpu":
         return "half" if device == "cuda" and runtime == "reduced" else "folded"
     try:
-        load_native()
+        load_student()
     except NativeUnavailable:
         return "folded"
     # Not int8: sines, not products, then fill the frame, and its plan takes many trial frames to find.

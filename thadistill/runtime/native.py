@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from thadistill.images import STUDENT_FACE_REGION
-from thadistill.runtime.native_build import NativeUnavailable, load_native
+from thadistill.native_build import NativeUnavailable, load_native
 from thadistill.runtime.packing import CODES, PackedStage
 from thadistill.runtime.pixels import srgb_table
 from thadistill.runtime.region import covered, read_by_doubling, segments_of
 
 _MAX_LEVELS = 8
+_SOURCE = Path(__file__).with_name("student.cpp")
+
+
+def load_student() -> ctypes.CDLL:
+    """The student's kernels, built on the first call on a machine.
+
+    Raises: NativeUnavailable when there is no compiler, or it fails.
+    """
+    return load_native(_SOURCE)
 
 
 class _Layer(ctypes.Structure):
@@ -83,7 +93,7 @@ class NativeEngine:
         face_needed: np.ndarray,
         threads: int,
     ) -> None:
-        self._library = load_native()
+        self._library = load_student()
         self._library.run_frame.restype = self._library.paint_face.restype = None
         self._kept: list[object] = []  # what the structures point to
         self.lanes = self._library.segment_pixels()  # of one segment; a vector holds two
@@ -120,12 +130,12 @@ class NativeEngine:
     @staticmethod
     def largest_block() -> int:
         """The widest block of output channels whose sums stay in this machine's registers."""
-        return 9 if load_native().lanes() == 16 else 4
+        return 9 if load_student().lanes() == 16 else 4
 
     @staticmethod
     def has_integer_products() -> bool:
         """Whether the kernels were built with AVX-512 VNNI, which ``i16`` and ``u8`` need."""
-        return bool(load_native().has_integer_products())
+        return bool(load_student().has_integer_products())
 
     def _fill(self, target: _Stage, stage: PackedStage, segments: np.ndarray, below: int) -> None:
         layers = (_Layer * len(stage.layers))()

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from thadistill.data.poses import sample_poses
 from thadistill.images import IMAGE_SIZE
+from thadistill.native_build import cache_folder
 from thadistill.pose import POSE_PARAMETERS, POSE_SIZE
-from thadistill.runtime.native_build import cache_folder
 from thadistill.runtime.region import tiles_of
 from thadistill.student import CharacterModel
 

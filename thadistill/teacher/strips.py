@@ -4,6 +4,7 @@ The networks are bound by memory, not arithmetic. Here a feature is stored chann
 block reads it in strips of rows small enough for the processor's cache, and does everything to a strip at once:
 normalise and activate what it reads, double it and join the skip where the network does, depthwise convolution, 1x1
 convolution as a matrix product, sums for the next normalisation. The arithmetic is the modules', in another order.
+Native kernels (native.py) do all of it but the product, where there is a compiler; else torch's operations.
 """
 
 from __future__ import annotations
@@ -17,38 +18,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from thadistill.teacher.feature import Feature
+from thadistill.teacher.native import StripKernels, strip_kernels
 from thadistill.teacher.workspace import Threads, Workspace
 
 _STRIP_BYTES = 2_000_000  # of a strip's input; 1 to 3 MB measure alike, 6 MB a quarter slower (1 MB of L2 a core)
+_NATIVE_BYTES = 1_000_000  # the same for the native kernels
 _LEAST_ROWS = 8  # of a thread's band: each reads two rows of its neighbours' besides
 
 T = TypeVar("T")
-
-
-class Feature(NamedTuple):
-    """A channels-last feature whose normalisation and activation are still to be done: act(raw * scale + shift)."""
-
-    raw: Float[Tensor, "h w c"]
-    scale: Float[Tensor, " c"] | None = None  # None: nothing is to be done
-    shift: Float[Tensor, " c"] | None = None
-    slope: float = 1.0  # of the leaky ReLU; 0 is ReLU, 1 none
-
-    def write_rows(self, top: int, bottom: int, out: Float[Tensor, "r w c"]) -> None:
-        """The finished rows into ``out``."""
-        if self.scale is None or self.shift is None:
-            out.copy_(self.raw[top:bottom])
-            return
-        torch.addcmul(self.shift, self.raw[top:bottom], self.scale, out=out)
-        if self.slope != 1:
-            F.leaky_relu_(out, self.slope)
-
-    def rows(self, top: int, bottom: int) -> Float[Tensor, "r w c"]:
-        """The finished rows; a view of the raw ones where nothing is to be done."""
-        if self.scale is None:
-            return self.raw[top:bottom]
-        out = torch.empty_like(self.raw[top:bottom])
-        self.write_rows(top, bottom, out)
-        return out
+_Rows = tuple[int, int, Tensor]  # first and last row, and their pixels [n, channels]
 
 
 class _Block(NamedTuple):
@@ -77,27 +56,31 @@ class _Moments:
     whose mean is far from zero.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, kernels: StripKernels | None = None) -> None:
+        self._kernels = kernels
         self._count = 0
         self._reference = torch.zeros(channels)
-        self._sum, self._square_sum = torch.zeros(2, channels, dtype=torch.float64)
+        self._sums = torch.zeros(2, channels, dtype=torch.float64)  # and of squares
 
     def add(self, values: Float[Tensor, "n c"]) -> None:
         if self._count == 0:
             self._reference = values.mean(dim=0)
-        offset = values - self._reference
-        self._sum += offset.sum(dim=0)
-        self._square_sum += offset.square_().sum(dim=0)
         self._count += len(values)
+        if self._kernels is not None:
+            self._kernels.add_moments(values, self._reference, self._sums)
+            return
+        offset = values - self._reference
+        self._sums[0] += offset.sum(dim=0)
+        self._sums[1] += offset.square_().sum(dim=0)
 
     @staticmethod
     def affine(parts: Sequence[_Moments], norm: nn.InstanceNorm2d) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
         """The scale and shift that are this normalisation, from the moments of all bands."""
         count = sum(part._count for part in parts)
-        means = [part._reference + part._sum / part._count for part in parts]
+        means = [part._reference + part._sums[0] / part._count for part in parts]
         mean = torch.stack([of * part._count for of, part in zip(means, parts, strict=True)]).sum(dim=0) / count
         squares = [
-            part._square_sum - part._sum**2 / part._count + part._count * (of - mean) ** 2
+            part._sums[1] - part._sums[0] ** 2 / part._count + part._count * (of - mean) ** 2
             for of, part in zip(means, parts, strict=True)
         ]
         variance = torch.stack(squares).sum(dim=0).clamp_min(0) / count
@@ -113,6 +96,7 @@ class StripEngine:
 
     def __init__(self, workspace: Workspace, threads: Threads | None = None) -> None:
         self._workspace = workspace
+        self._kernels = strip_kernels()
         self._threads = threads
         self._taken: list[Tensor] = []
 
@@ -176,28 +160,73 @@ class StripEngine:
     def _convolve(self, block: _Block, x: Feature, doubled: bool = False, skip: Feature | None = None) -> Feature:
         depthwise = block.depthwise
         grow = isinstance(depthwise, nn.ConvTranspose2d)
-        kernel, stride = depthwise.kernel_size[0], depthwise.stride[0]
+        stride = depthwise.stride[0]
         height, width = (size * 2 if doubled or grow else size // stride for size in x.raw.shape[:2])
         weight = block.pointwise.weight[:, :, 0, 0].t()
         raw = self._take(height, width, weight.shape[1])
 
         def convolve(top: int, bottom: int) -> _Moments:
-            moments = _Moments(weight.shape[1])
-            strips = self._strips(x, top, bottom, kernel, stride, grow=grow, doubled=doubled, skip=skip)
-            for start, stop, strip in strips:
-                channels = strip.shape[1]
-                if grow:  # a row of halo at each end has given two rows of output
-                    z = F.conv_transpose2d(strip, depthwise.weight, stride=2, padding=1, groups=channels)[:, :, 2:-2]
-                else:
-                    padding = (0, (kernel - stride + 1) // 2)  # the strip brings its own rows of padding
-                    z = F.conv2d(strip, depthwise.weight, stride=stride, padding=padding, groups=channels)
+            moments = _Moments(weight.shape[1], self._kernels)
+            if self._kernels is None or isinstance(depthwise, nn.ConvTranspose2d):
+                rows = self._depthwise(depthwise, x, top, bottom, doubled, skip)
+            else:
+                rows = self._depthwise_natively(self._kernels, depthwise, x, top, bottom, doubled, skip)
+            for start, stop, z in rows:
                 out = raw[start:stop].view(-1, weight.shape[1])
-                torch.mm(z[0].permute(1, 2, 0).reshape(-1, channels), weight, out=out)
+                torch.mm(z, weight, out=out)
                 moments.add(out)
             return moments
 
         moments = self._by_bands(height, convolve)
         return Feature(raw, *_Moments.affine(moments, block.norm), block.slope)
+
+    def _depthwise(
+        self,
+        depthwise: nn.Conv2d | nn.ConvTranspose2d,
+        x: Feature,
+        top: int,
+        bottom: int,
+        doubled: bool,
+        skip: Feature | None,
+    ) -> Iterator[_Rows]:
+        """The depthwise half of a convolution, strip by strip, for output rows ``top:bottom``."""
+        kernel, stride = depthwise.kernel_size[0], depthwise.stride[0]
+        grow = isinstance(depthwise, nn.ConvTranspose2d)
+        for start, stop, strip in self._strips(x, top, bottom, kernel, stride, grow=grow, doubled=doubled, skip=skip):
+            channels = strip.shape[1]
+            if grow:  # a row of halo at each end has given two rows of output
+                z = F.conv_transpose2d(strip, depthwise.weight, stride=2, padding=1, groups=channels)[:, :, 2:-2]
+            else:
+                padding = (0, (kernel - stride + 1) // 2)  # the strip brings its own rows of padding
+                z = F.conv2d(strip, depthwise.weight, stride=stride, padding=padding, groups=channels)
+            yield start, stop, z[0].permute(1, 2, 0).reshape(-1, channels)
+
+    def _depthwise_natively(
+        self,
+        kernels: StripKernels,
+        depthwise: nn.Conv2d,
+        x: Feature,
+        top: int,
+        bottom: int,
+        doubled: bool,
+        skip: Feature | None,
+    ) -> Iterator[_Rows]:
+        """The same by the native kernels."""
+        kernel, stride = depthwise.kernel_size[0], depthwise.stride[0]
+        width, channels = x.raw.shape[1] * (2 if doubled else 1), len(depthwise.weight)
+        halo = (kernel - stride + 1) // 2
+        across = (width + 2 * halo) * kernels.padded(channels)  # of the buffer, a row
+        step = max(2, min(bottom - top, _NATIVE_BYTES // (4 * across * stride)))
+        buffer = self._workspace.take(step * stride + 2 * halo, across)
+        z = self._workspace.take(step * (width // stride), channels)
+        weights = kernels.pack(depthwise)
+        for start in range(top, bottom, step):
+            stop = min(start + step, bottom)
+            rows = z[: (stop - start) * (width // stride)]
+            kernels.depthwise(x, doubled, skip, weights, depthwise, start, stop, buffer, rows)
+            yield start, stop, rows
+        self._workspace.give_back(buffer)
+        self._workspace.give_back(z)
 
     def _by_bands(self, height: int, work: Callable[[int, int], T]) -> list[T]:
         """``work(top, bottom)`` for bands that share out the rows, one a thread; bands are even, as halvings need."""

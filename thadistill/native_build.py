@@ -1,4 +1,4 @@
-"""Native build: compiles student.cpp with the system's compiler, once a machine and source, and loads it."""
+"""Native build: compiles C++ kernels with the system's compiler, once a machine and source, and loads them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from pathlib import Path
 
 import platformdirs
 
-_SOURCE = Path(__file__).with_name("student.cpp")
 # No -ffast-math: the sine rounds by adding and subtracting a constant, which it would cancel.
 _FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 _SHARED = ("-fPIC", "-shared", "-fopenmp")
@@ -51,16 +50,16 @@ def target_flags() -> tuple[str, ...]:
 
 
 @functools.cache
-def _load(flags: tuple[str, ...]) -> ctypes.CDLL:
+def _load(source: Path, flags: tuple[str, ...]) -> ctypes.CDLL:
     found = compiler()
     if found is None:
         raise NativeUnavailable("no C++ compiler found (CXX, g++, clang++, c++)")
     identity = [found, *_FLAGS, *_SHARED, *flags, platform.machine(), *sorted(cpu_flags())]
-    key = hashlib.sha256(_SOURCE.read_bytes() + "\n".join(identity).encode()).hexdigest()[:16]
-    path = cache_folder() / "native" / f"student_{key}.so"
+    key = hashlib.sha256(source.read_bytes() + "\n".join(identity).encode()).hexdigest()[:16]
+    path = cache_folder() / "native" / f"{source.stem}_{key}.so"
     if not path.is_file():
         try:
-            _build(found, flags, path)
+            _build(found, source, flags, path)
         except OSError as error:
             raise NativeUnavailable(f"{path.parent} cannot be written ({error})") from None
     try:
@@ -69,11 +68,11 @@ def _load(flags: tuple[str, ...]) -> ctypes.CDLL:
         raise NativeUnavailable(f"{path} cannot be loaded ({error})") from None
 
 
-def _build(found: str, flags: tuple[str, ...], path: Path) -> None:
+def _build(found: str, source: Path, flags: tuple[str, ...], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         beside = Path(folder) / path.name
-        command = [found, *_FLAGS, *_SHARED, *flags, "-o", str(beside), str(_SOURCE)]
+        command = [found, *_FLAGS, *_SHARED, *flags, "-o", str(beside), str(source)]
         try:
             result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         except subprocess.TimeoutExpired:
@@ -84,9 +83,9 @@ def _build(found: str, flags: tuple[str, ...], path: Path) -> None:
         os.replace(beside, path)  # whole or not at all: several processes may build at once
 
 
-def load_native() -> ctypes.CDLL:
-    """The kernels, built on the first call on a machine (a few seconds) and read from the cache afterwards.
+def load_native(source: Path) -> ctypes.CDLL:
+    """The kernels of a C++ file, built on the first call on a machine (a few seconds) and read from the cache afterwards.
 
     Raises: NativeUnavailable when there is no compiler, or it fails.
     """
-    return _load(target_flags())
+    return _load(source, target_flags())
