@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from thadistill.warp import blend, position_grid, resize, warp, warp_patches
+from thadistill.warp import blend, position_grid, resize, warp
 
 
 def test_positions_are_affine_grids_identity() -> None:
@@ -34,29 +34,6 @@ def test_half_a_pixel_is_the_mean_of_two() -> None:
     change[:, 1] = 0.5 * 2 / 8
     expected = (image[..., :-1, :] + image[..., 1:, :]) / 2
     torch.testing.assert_close(warp(image, change)[..., :-1, :], expected, atol=1e-5, rtol=0)
-
-
-def test_patches_equal_the_whole_image_with_the_inset_pasted() -> None:
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(4, 64, 64, generator=generator)
-    inset = torch.randn(3, 4, 20, 24, generator=generator)
-    change = torch.randn(3, 2, 64, 64, generator=generator) / 2  # far beyond the image, too
-    pasted = image.expand(3, -1, -1, -1).clone()
-    pasted[:, :, 10:30, 5:29] = inset
-    whole = warp(pasted, change)
-    corner = torch.tensor([[0, 0], [48, 48], [12, 8]])
-    boxes = [(slice(t, t + 16), slice(x, x + 16)) for t, x in corner.tolist()]
-    cut = torch.stack([change[i, :, rows, columns] for i, (rows, columns) in enumerate(boxes)])
-    patches = warp_patches(image, inset, torch.arange(3), (10, 5), cut, corner)
-    shared = warp_patches(
-        image, inset[:1], torch.zeros(3, dtype=torch.long), (10, 5), cut, corner
-    )  # one inset for all three
-    pasted[:, :, 10:30, 5:29] = inset[:1]
-    for i, (rows, columns) in enumerate(boxes):
-        expected = warp(pasted, change)[i, :, rows, columns]
-        torch.testing.assert_close(shared[i], expected, atol=1e-4, rtol=0)
-        # positions reach the sampler by another order of float32 operations
-        torch.testing.assert_close(patches[i], whole[i, :, rows, columns], atol=1e-4, rtol=0)
 
 
 def test_blend_and_resize() -> None:

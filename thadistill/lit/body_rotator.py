@@ -17,11 +17,12 @@ from thadistill.lit.base import OptimizerFactory, StudentModule
 from thadistill.losses import RotatorTerms, rotator_terms
 from thadistill.metrics.flow import grid_change_epe_px
 from thadistill.metrics.image import psnr
+from thadistill.patches import warp_patches
 from thadistill.pose import FACIAL_SIZE, POSE_SIZE
 from thadistill.schedule import LearningRate
 from thadistill.student.body_rotator import BodyRotator, Motion, Posed
 from thadistill.student.siren import SineLayer
-from thadistill.warp import blend, warp_patches
+from thadistill.warp import blend
 
 FACIAL_COLUMNS = slice(-POSE_SIZE, FACIAL_SIZE - POSE_SIZE)  # of a level's first matrix: the pose comes last
 
@@ -111,7 +112,8 @@ class BodyRotatorModule(StudentModule):
             scale = RowScale(torch.tensor([grid_rate, grid_rate, 1, 1, 1, 1, 1]))
             for name in ("weight", "bias"):
                 parametrize.register_parametrization(network.last_linear, name, scale)
-        self.register_buffer("image", image, persistent=False)
+        # channels last in memory: the warp reads whole pixels
+        self.register_buffer("image", image.permute(1, 2, 0).contiguous().permute(2, 0, 1), persistent=False)
         self.image: Tensor
 
     def student(self) -> BodyRotator:
