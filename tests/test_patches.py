@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from thadistill import native_build, patches
-from thadistill.patches import warp_patches
+from thadistill.patches import cut_patches, warp_patches
 from thadistill.warp import warp
 
 SIZE = 16
@@ -101,6 +102,18 @@ def test_what_is_no_number_stays_so(scene: Scene, form: str) -> None:
     found = warp_patches(scene.image, scene.insets, torch.arange(3), INSET, cut, scene.corner)
     assert found[1, :, 3, 4].isnan().all()
     assert found.isfinite().sum() == found.numel() - 4
+
+
+def test_cuts_what_slices_cut(form: str) -> None:
+    groups = [torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(seed)).half() for seed in range(3)]
+    index, corner = torch.tensor([5, 0, 2, 2]), torch.tensor([[0, 26], [7, 3], [-1, -1], [27, 27]])
+    found = cut_patches(groups, index, corner, 6)
+    padded = [F.pad(group.float(), [1, 1, 1, 1], mode="replicate") for group in groups]
+    expected = [
+        padded[i // 2][i % 2][:, y + 1 : y + 7, x + 1 : x + 7]
+        for i, (y, x) in zip(index.tolist(), corner.tolist(), strict=True)
+    ]
+    assert torch.equal(found, torch.stack(expected))
 
 
 def test_without_a_compiler(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-// The warp of training squares in one pass, with its slopes; built by native_build.py, called by patches.py.
+// Training squares: cutting them out of targets, and their warp in one pass with its slopes; called by patches.py.
 
 #include <cstdint>
 #include <cstring>
@@ -84,6 +84,17 @@ void warp_patches(const float *pixels, int height, int width, const uint16_t *in
                 for (int k = 0; k < 4; k++) slope_x[to + k * plane] = across[k], slope_y[to + k * plane] = down[k];
             }
     }
+}
+
+// n squares of ``size`` pixels out of images [channels][side][side], each at its own address; out [n][channels][size][size].
+void cut_patches(const uint16_t *const *images, const int64_t *corner, int64_t n, int channels, int side, int size,
+                 float *out) {
+    for (int64_t i = 0; i < n; i++)
+        for (int c = 0; c < channels; c++)
+            for (int y = 0; y < size; y++) {
+                const uint16_t *row = images[i] + ((int64_t)c * side + clamp(corner[2 * i] + y, side - 1)) * side;
+                for (int x = 0; x < size; x++) *out++ = from_half(row[clamp(corner[2 * i + 1] + x, side - 1)]);
+            }
 }
 
 }

@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from thadistill.errors import UserError
+from thadistill.patches import cut_patches
 
 FORMAT = 1  # raise when a field's meaning changes: old caches are then refused
 SHARD = 16  # poses; the largest piece of work that an interruption can lose
@@ -182,18 +183,9 @@ class Targets:
     ) -> Float[Tensor, "n c p p"]:
         """Field ``name`` on the squares of ``size`` pixels at ``corner`` (top, left), one of each pose of ``index``.
 
-        Beyond the image its border pixel repeats. A shard at a time: a slice of each square apart takes a tenth of a
-        training step.
+        Beyond the image its border pixel repeats.
         """
-        shard, first = index // SHARD, self._shards[name][0]
-        pixel = (corner[:, :, None] + torch.arange(size, device=corner.device)).clamp(0, first.shape[-1] - 1)
-        row, column = pixel[:, 0, :, None], pixel[:, 1, None, :]
-        out = torch.empty(len(index), size, size, first.shape[1], dtype=first.dtype, device=first.device)
-        for number in shard.unique().tolist():
-            chosen = (shard == number).nonzero()[:, 0]
-            pose = (index[chosen] % SHARD)[:, None, None]
-            out[chosen] = self._shards[name][number][pose, :, row[chosen], column[chosen]]
-        return out.permute(0, 3, 1, 2).float()
+        return cut_patches(self._shards[name], index, corner, size)
 
 
 def _read_manifest(path: Path) -> dict[str, object]:
