@@ -170,7 +170,7 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
             told["detail"] = "computed: where facial poses change the picture"
     face_minutes = run.planned("face_minutes", lambda: config.recipe.face_morpher.share * budget)
     with run.stage("face morpher") as told:
-        face, _ = train_face_morpher(
+        face, trainer = train_face_morpher(
             config,
             targets["face"],
             targets["held_out_face"],
@@ -180,14 +180,14 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
             targets["posed"],
             Scene(character.image, targets["held_out_face"], mask),
         )
-        told["detail"] = f"{len(targets['face']) + len(targets['posed'])} poses"
+        told["detail"] = f"{trainer.global_step:,} steps on {len(targets['face']) + len(targets['posed'])} poses"
     last = 0.06 + 0.012 * config.evaluation.poses if str(device(config)) == "cpu" else 0.3
     last += 0.15 if config.evaluation.speed else 0
     body_minutes = run.planned(
         "body_minutes", lambda: max(0.02 * budget, budget - run.minutes - min(last, 0.2 * budget))
     )
     with run.stage("body rotator") as told:
-        body, _ = train_body_rotator(
+        body, trainer = train_body_rotator(
             config,
             character.image,
             targets["posed"],
@@ -196,7 +196,7 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
             out / "body",
             Scene(character.image, targets["held_out"], mask, face, teacher),
         )
-        told["detail"] = f"{len(targets['posed'])} poses"
+        told["detail"] = f"{trainer.global_step:,} steps on {len(targets['posed'])} poses"
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # what is measured from here on is not gathered
     if not FIRST_PROCESS:

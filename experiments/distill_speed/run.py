@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -37,14 +38,24 @@ HERE = Path(__file__).parent
 FIGURES = ("psnr", "psnr_display", "face_psnr", "eye_mouth_psnr", "flow_epe_px")
 
 
+def stolen_seconds() -> float:
+    """Seconds that a virtual machine's host has kept its processors from it, all added; 0 where that is not told."""
+    try:
+        fields = Path("/proc/stat").read_text().splitlines()[0].split()
+        return int(fields[8]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError):
+        return 0.0
+
+
 def measured(overrides: list[str], log: Path) -> dict[str, float]:
     """Runs ``thadistill distill`` and watches its memory; gives when it began, its minutes, and its peaks in MB.
 
+    ``stolen`` is the share of the processors' time that the host gave to others: what wall-clock cannot be blamed for.
     ``peak_mb`` is what the process holds of its own; targets are mapped files, which ``peak_with_files_mb`` has too.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     peaks = {"RssAnon": 0, "VmHWM": 0}
-    started = time.time()
+    started, stolen = time.time(), stolen_seconds()
     with log.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "thadistill.cli", "distill", *overrides], stdout=file, stderr=subprocess.STDOUT
@@ -57,13 +68,14 @@ def measured(overrides: list[str], log: Path) -> dict[str, float]:
             except OSError:  # not Linux, or just ended
                 pass
             time.sleep(0.5)
-    minutes = (time.time() - started) / 60
+    seconds = time.time() - started
     if process.returncode:
         sys.exit(f"distill ended with status {process.returncode}: see {log}")
     mb = {name: round(peak * 1024 / 1e6) for name, peak in peaks.items()}
     return {
         "started": started,
-        "minutes": minutes,
+        "minutes": seconds / 60,
+        "stolen": round((stolen_seconds() - stolen) / (seconds * (os.cpu_count() or 1)), 3),
         "peak_mb": mb["RssAnon"],
         "peak_with_files_mb": mb["VmHWM"],
     }
@@ -130,6 +142,7 @@ def main() -> None:
         "budget_minutes": given.minutes,
         "seed": config.seed,
         "commit": environment()["commit"],
+        "stolen": run["stolen"],
         "peak_mb": run["peak_mb"],
         "peak_with_files_mb": run["peak_with_files_mb"],
         "overrides": " ".join(sorted(o for o in overrides if not o.startswith(("out=", "targets=", "logs=")))),
@@ -138,7 +151,8 @@ def main() -> None:
     before = []
     if given.results.is_file():
         with given.results.open(newline="") as file:
-            before = [row for row in csv.DictReader(file) if row["name"] != given.name]
+            others = [row for row in csv.DictReader(file) if row["name"] != given.name]
+        before = [{name: row.get(name, "") for name in rows[0]} for row in others]  # older rows had fewer columns
     write_csv(given.results, [*before, *rows])
     shutil.rmtree(out / "targets")
     (out / "config.yaml").write_text(OmegaConf.to_yaml(config))
