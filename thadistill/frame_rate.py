@@ -35,7 +35,7 @@ def student_frame_rate(model: CharacterModel, runtime: str = "exact") -> dict[st
         speed = measure_speed(Contestant(build), poses, frames=STUDENT_FRAMES, max_seconds=MAX_SECONDS)
     return {
         "student_ms": round(speed.ms_median, 3),
-        "student_fps": round(1000 / speed.ms_median, 2),
+        "student_fps": float(f"{1000 / speed.ms_median:.4g}"),
         "student_cpu_ms": round(speed.cpu_ms_median, 3),
         "runtime": kind,
         "device": speed.device,

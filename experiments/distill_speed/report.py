@@ -17,20 +17,27 @@ HERE = Path(__file__).parent
 COLUMNS = ("psnr", "psnr_display", "face_psnr", "eye_mouth_psnr")
 
 
+def label(row: dict[str, str]) -> str:
+    """What a run is, on whatever character."""
+    return f"student={row['student'].split(',')[0]} recipe={row['recipe']}"
+
+
 def plot(rows: list[dict[str, str]], path: Path) -> None:
-    """A panel a character; cold starts solid, warm ones dashed, the paper's recipe dotted; a disc where a budget ended."""
+    """A panel a character; a colour a student and recipe, warm starts dashed, the paper's recipe dotted; a disc at each end."""
+    labels = list(dict.fromkeys(map(label, rows)))
     characters = sorted({row["character"] for row in rows})
     figure, panels = pyplot.subplots(
         1, len(characters), figsize=(5.5 * len(characters), 4.5), squeeze=False, sharey=True
     )
     for axes, character in zip(panels[0], characters, strict=True):
         shown = [row for row in rows if row["character"] == character]
-        for name, run in groupby(shown, key=lambda row: row["name"]):
+        for _, run in groupby(shown, key=lambda row: row["name"]):
             line = list(run)
             style = ":" if line[0]["recipe"] == "paper" else {"cold": "-", "warm": "--"}[line[0]["start"]]
             minutes, decibels = ([float(row[key]) for row in line] for key in ("minutes", "psnr"))
-            (drawn,) = axes.plot(minutes, decibels, style, label=name)
-            axes.plot(minutes[-1:], decibels[-1:], "o", color=drawn.get_color())
+            colour = f"C{labels.index(label(line[0]))}"
+            axes.plot(minutes, decibels, style, color=colour, label=label(line[0]))
+            axes.plot(minutes[-1:], decibels[-1:], "o", color=colour)
         axes.set(title=character, xlabel="minutes of wall-clock, teacher included", ylabel="psnr to the teacher (dB)")
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
