@@ -23,7 +23,7 @@ def label(row: dict[str, str]) -> str:
 
 
 def plot(rows: list[dict[str, str]], path: Path) -> None:
-    """A panel a character; a colour a student and recipe, warm starts dashed, the paper's recipe dotted; a disc at each end."""
+    """A panel a character; a colour a student and recipe; warm starts dashed, the paper's recipe dotted; discs at ends."""
     labels = list(dict.fromkeys(map(label, rows)))
     characters = sorted({row["character"] for row in rows})
     figure, panels = pyplot.subplots(

@@ -14,7 +14,7 @@ class Budget(L.Callback):
     Args:
         minutes: wall-clock time from the first batch, validation and checkpoints included; earlier runs of the same
             training count. None: no limit.
-        examples: examples over all processes. None: no limit.
+        examples: examples over all processes: rows of each batch's first field. None: no limit.
         progress_by: which of the two the schedules follow; the other only ends the training.
 
     What was spent is in the checkpoint, so an interrupted training continues on the same schedule.

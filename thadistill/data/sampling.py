@@ -37,8 +37,8 @@ class BodyBatch(NamedTuple):
     poses would take a fifth of its step.
     """
 
+    corner: Int[Tensor, "n 2"]  # top, left; first, since a square is the example that budgets count
     pose: Float[Tensor, "b 45"]
-    corner: Int[Tensor, "n 2"]  # top, left
     posed: Float[Tensor, "n 4 p p"]
     grid_change: Float[Tensor, "n 2 p p"]
     faces: Float[Tensor, "m 4 192 192"]  # float16
@@ -188,8 +188,8 @@ def body_batch(targets: Targets, index: Int[Tensor, " m"], corner: Int[Tensor, "
     """Cuts the squares at ``corner`` out of the targets of the poses ``index``, n/m in a row for each."""
     each = index.repeat_interleave(len(corner) // len(index))
     return BodyBatch(
-        targets.pose[index],
         corner,
+        targets.pose[index],
         targets.squares("posed", each, corner, size),
         targets.squares("grid_change", each, corner, size),
         targets.whole("face_region"),
