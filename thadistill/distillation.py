@@ -3,137 +3,44 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
-import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import hydra
+import lightning as L
 import torch
 from jaxtyping import Float
 from lightning import seed_everything
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image
-from rich.console import Console
 from torch import Tensor
 
-from thadistill.callbacks import Scene
+from thadistill.beside import Beside, at_once
+from thadistill.callbacks import BudgetBar, Scene
 from thadistill.callbacks.progress import progress_bar
-from thadistill.data.build import PoseSequence, build_targets, open_cache
-from thadistill.data.cache import Kind, TargetCache, Targets
+from thadistill.console import FIRST_PROCESS, console, shown
+from thadistill.data.cache import SHARD, Targets
 from thadistill.data.character import Character
 from thadistill.data.face_mask import face_mask_from_targets
 from thadistill.errors import UserError
 from thadistill.evaluation import cached_target, cached_targets, evaluate, quality_grid
 from thadistill.frame_rate import student_frame_rate, teacher_frame_rate
-from thadistill.images import IMAGE_SIZE
+from thadistill.images import IMAGE_SIZE, load_face_mask, save_face_mask
 from thadistill.metrics.image import psnr
 from thadistill.outputs import StudentOutput, TargetOutput
+from thadistill.record import Run
 from thadistill.report import distill_report, environment, given_overrides, write_csv, write_json, write_text
-from thadistill.student import BodyRotator, CharacterModel
+from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
 from thadistill.student.body_rotator import Motion
 from thadistill.student.start import Part, start
+from thadistill.targets import TargetSets, budget_of, check_seeds, device, training_ends
 from thadistill.teacher import Teacher
-from thadistill.training import train_body_rotator, train_face_morpher
-
-# Lightning starts the further processes of trainer=ddp, which train along and neither speak nor write
-FIRST_PROCESS = os.environ.get("LOCAL_RANK", "0") == "0"
-console = Console(stderr=True, highlight=False, quiet=not FIRST_PROCESS)
-
-
-class Run:
-    """The folder of one distillation: its plan and what is done, in ``run.json``.
-
-    Raises: UserError when the folder holds a run of another configuration.
-    """
-
-    def __init__(self, folder: Path, config: DictConfig) -> None:
-        self.folder = folder
-        content = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(content, dict)
-        for key in ("out", "logs", "logger", "trainer"):  # may change without changing the result
-            content.pop(key, None)
-        self.digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        self.path = folder / "run.json"
-        self.state: dict[str, Any] = {"digest": self.digest, "plan": {}, "stages": []}
-        if self.path.is_file():
-            try:
-                found = json.loads(self.path.read_text())
-            except json.JSONDecodeError:
-                raise UserError(
-                    f"{self.path} is damaged; expected a run's record: delete {folder} or give out="
-                ) from None
-            if found.get("digest") != self.digest:
-                raise UserError(
-                    f"{folder} holds a run with key {found.get('digest')}; expected {self.digest}, as its configuration "
-                    f"differs: give another out=, or delete the folder"
-                )
-            self.state = found
-
-    def save(self) -> None:
-        """Puts the state on disk; the first process's alone."""
-        if FIRST_PROCESS:
-            write_json(self.path, self.state)
-
-    def planned(self, name: str, value: Callable[[], Any]) -> Any:
-        """A number decided once: later calls, also of a continued run, get the first answer."""
-        if name not in self.state["plan"]:
-            self.state["plan"][name] = value()
-            self.save()
-        return self.state["plan"][name]
-
-    @contextmanager
-    def stage(self, name: str, started: float | None = None) -> Iterator[dict[str, str]]:
-        """Times a step; what the body writes into ``detail`` is reported. A continued step adds to its time."""
-        started = time.monotonic() if started is None else started
-        told: dict[str, str] = {"detail": ""}
-        finished = False
-        try:
-            yield told
-            finished = True
-        finally:
-            row = next((row for row in self.state["stages"] if row["name"] == name), None)
-            if row is None:
-                row = {"name": name, "minutes": 0.0, "detail": ""}
-                self.state["stages"].append(row)
-            row["minutes"] += (time.monotonic() - started) / 60
-            row["detail"] = told["detail"] if finished else "interrupted"
-            self.save()
-
-    @property
-    def minutes(self) -> float:
-        """Spent so far over all steps."""
-        return sum(row["minutes"] for row in self.state["stages"])
-
-
-def shown(folder: Path) -> Path:
-    """A folder as a user would type it: relative to the current one where it lies in it."""
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-
-
-def default_budget(config: DictConfig) -> float:
-    """Minutes that suit machine and teacher: ten, with or without a GPU, which then gets further in them.
-
-    The procedural teacher needs no minutes of its own: under five.
-    """
-    return 4.7 if config.teacher.name == "puppet" else 10.0
-
-
-def budget_of(config: DictConfig) -> float:
-    """Minutes of wall-clock that were asked for, else what suits the machine.
-
-    Raises: UserError when they are not above 0.
-    """
-    if config.budget_minutes is None:
-        return default_budget(config)
-    if config.budget_minutes <= 0:
-        raise UserError(f"budget_minutes={config.budget_minutes}; expected minutes above 0")
-    return float(config.budget_minutes)
+from thadistill.training import face_morpher_step, train_body_rotator, train_face_morpher, trained_face_morpher
 
 
 def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, Any]:
@@ -151,77 +58,96 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         console.print(f"{shown(out)} is done already; delete it or give another out= to distil again", soft_wrap=True)
         return json.loads((out / "metrics.json").read_text())
     check_student(config)
-    character: Character = hydra.utils.instantiate(config.character)
-    teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device(config))
-    seed_everything(config.seed, verbose=False)
     run.save()
-    with run.stage("start", process_started) as told:
-        told["detail"] = "imports, weights, character"
-    console.print(
-        f"{character.name} from {teacher.name}, recipe {config.recipe.name}: {budget:g} minutes, into {shown(out)}",
-        soft_wrap=True,
-    )
-    targets = _build(run, config, teacher, character.image, budget)
-    with run.stage("face mask") as told:
-        mask = character.face_mask
-        told["detail"] = "given"
-        if mask is None:
-            mask = face_mask_from_targets(targets["face"], character.image)
-            told["detail"] = "computed: where facial poses change the picture"
-    face_minutes = run.planned("face_minutes", lambda: config.recipe.face_morpher.share * budget)
-    with run.stage("face morpher") as told:
-        face, trainer = train_face_morpher(
-            config,
-            targets["face"],
-            targets["held_out_face"],
-            mask,
-            face_minutes,
-            out / "face",
-            targets["posed"],
-            Scene(character.image, targets["held_out_face"], mask),
+    began = time.time() - (time.monotonic() - process_started) - 60 * run.minutes
+    beside = Beside(config, out / "face", budget, began) if at_once(config, device(config)) else None
+    with beside or nullcontext():
+        character: Character = hydra.utils.instantiate(config.character)
+        teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device(config))
+        seed_everything(config.seed, verbose=False)
+        with run.stage("start", process_started) as told:
+            told["detail"] = "imports, weights, character"
+        console.print(
+            f"{character.name} from {teacher.name}, recipe {config.recipe.name}: {budget:g} minutes, into {shown(out)}",
+            soft_wrap=True,
         )
-        told["detail"] = f"{trainer.global_step:,} steps on {len(targets['face']) + len(targets['posed'])} poses"
-    last = 0.06 + 0.012 * config.evaluation.poses if str(device(config)) == "cpu" else 0.3
-    last += 0.15 if config.evaluation.speed else 0
-    body_minutes = run.planned(
-        "body_minutes", lambda: max(0.02 * budget, budget - run.minutes - min(last, 0.2 * budget))
-    )
-    with run.stage("body rotator") as told:
-        body, trainer = train_body_rotator(
-            config,
-            character.image,
-            targets["posed"],
-            targets["held_out"],
-            body_minutes,
-            out / "body",
-            Scene(character.image, targets["held_out"], mask, face, teacher),
-        )
-        told["detail"] = f"{trainer.global_step:,} steps on {len(targets['posed'])} poses"
+        sets = TargetSets(config, teacher, character.image, budget)
+        train = _in_turn if beside is None else functools.partial(_at_once, beside)
+        trained = train(run, config, character, sets, out)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # what is measured from here on is not gathered
     if not FIRST_PROCESS:
         return {}
-    model = CharacterModel(character.image, face.cpu(), body.cpu()).to(device(config)).eval()
+    model = CharacterModel(character.image, trained.face.cpu(), trained.body.cpu()).to(device(config)).eval()
     with run.stage("evaluation") as told:
-        told["detail"] = f"{len(targets['held_out'])} held-out poses"
-        metrics, grid = _evaluate(config, model, targets["held_out"], character.image, mask)
+        told["detail"] = f"{len(trained.held_out)} held-out poses"
+        metrics, grid = _evaluate(config, model, trained.held_out, character.image, trained.mask)
     if config.evaluation.speed:
         with run.stage("frame rate") as told:
             speed = student_frame_rate(model, config.evaluation.runtime)
             metrics |= speed | teacher_frame_rate(teacher, character.image)
             told["detail"] = f"student {metrics['student_ms']:.1f} ms, teacher {metrics['teacher_ms']:.0f} ms a frame"
-    _write(run, config, out, budget, model, mask, character, teacher, metrics, grid)
+    _write(run, config, out, budget, model, trained.mask, character, teacher, metrics, grid)
     return metrics
 
 
-def check_seeds(config: DictConfig) -> None:
-    """Refuses to evaluate on the poses that are trained on.
+class Trained(NamedTuple):
+    """A student's networks, and what they are judged by."""
 
-    Raises: UserError.
-    """
-    training: PoseSequence = hydra.utils.instantiate(config.recipe.targets.poses)
-    if training.label == PoseSequence(seed=config.evaluation.seed).label:
-        raise UserError(f"evaluation.seed={config.evaluation.seed} gives the training poses; expected another seed")
+    face: FaceMorpher
+    body: BodyRotator
+    mask: Float[Tensor, "1 512 512"]
+    held_out: Targets
+
+
+def _in_turn(run: Run, config: DictConfig, character: Character, sets: TargetSets, out: Path) -> Trained:
+    """One step after the other, each with all of the machine."""
+    targets = sets.build(run, ("held_out", "held_out_face", "face", "posed"))
+    share = config.recipe.face_morpher.share * sets.budget
+    face, mask = face_morpher_step(run, config, character, targets, lambda: share, out / "face")
+    scene = Scene(character.image, targets["held_out"], mask, face, sets.teacher)
+    body = _body_rotator_step(run, config, character, targets, sets.budget, out, scene=scene)
+    return Trained(face, body, mask, targets["held_out"])
+
+
+def _at_once(
+    beside: Beside, run: Run, config: DictConfig, character: Character, sets: TargetSets, out: Path
+) -> Trained:
+    """The body rotator here; what it trains on, and the face morpher, in the second process."""
+    targets = sets.build(run, ("held_out", "held_out_face"))
+    posed = sets.cache("posed")
+    with run.stage("targets: posed") as told:
+        told["detail"] = f"{sets.fill('posed', posed, min(2 * SHARD, config.recipe.targets.posed), None)} to begin with"
+    targets["posed"] = posed.open()
+    progress = BudgetBar("body rotator", also=beside.look)
+    body = _body_rotator_step(run, config, character, targets, sets.budget, out, progress=progress, growing=True)
+    with run.stage("face morpher") as told:
+        beside.wait()
+        told["detail"] = "waiting for the second process"
+    run.take_in(out / "face", "beside")
+    face, mask = trained_face_morpher(config, out / "face"), load_face_mask(out / "face" / "face_mask.png")
+    return Trained(face, body, mask, targets["held_out"])
+
+
+def _body_rotator_step(
+    run: Run,
+    config: DictConfig,
+    character: Character,
+    targets: Mapping[str, Targets],
+    budget: float,
+    out: Path,
+    scene: Scene | None = None,
+    progress: L.Callback | None = None,
+    growing: bool = False,
+) -> BodyRotator:
+    minutes = run.planned("body_minutes", lambda: max(0.02 * budget, training_ends(config, budget) - run.minutes))
+    posed, most = targets["posed"], config.recipe.targets.posed if growing else 0
+    with run.stage("body rotator") as told:
+        body, trainer = train_body_rotator(
+            config, character.image, posed, targets["held_out"], minutes, out / "body", scene, progress, most
+        )
+        told["detail"] = f"{trainer.global_step:,} steps on {len(posed)} poses"
+    return body
 
 
 def check_student(config: DictConfig, parts: Iterable[Part] = get_args(Part)) -> None:
@@ -234,72 +160,6 @@ def check_student(config: DictConfig, parts: Iterable[Part] = get_args(Part)) ->
         start(network, part, config.init)
         if isinstance(network, BodyRotator) and network.sizes[-1] != IMAGE_SIZE:
             raise UserError(f"BodyRotator: sizes {list(network.sizes)}; expected the last to be {IMAGE_SIZE}")
-
-
-def device(config: DictConfig) -> torch.device:
-    """Where teacher and student run: what the trainer's accelerator says."""
-    wanted = config.trainer.accelerator
-    return torch.device("cuda" if wanted in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")
-
-
-def _build(
-    run: Run,
-    config: DictConfig,
-    teacher: Teacher,
-    image: Float[Tensor, "4 512 512"],
-    budget: float,
-    only: Kind | None = None,
-) -> dict[str, Targets]:
-    """Held-out poses whole, then as many training targets as the budget's shares allow; of one kind, if asked."""
-    recipe = config.recipe.targets
-    training: PoseSequence = hydra.utils.instantiate(recipe.poses)
-    held_out = PoseSequence(seed=config.evaluation.seed)
-    plan: list[tuple[str, Kind, PoseSequence, int, float | None]] = [
-        ("held_out", "posed", held_out, max(config.evaluation.poses, config.validation.poses), None),
-        ("held_out_face", "face", held_out, 4 * config.validation.poses, None),
-        ("face", "face", training, recipe.face, recipe.face_share * budget),
-        ("posed", "posed", training, recipe.posed, recipe.posed_share * budget),
-    ]
-    made = {}
-    for name, kind, poses, count, minutes in plan:
-        if only not in (None, kind):
-            continue
-        place = None if config.targets is None else Path(config.targets) / f"{name}"
-        cache = open_cache(kind, teacher, image, poses, place)
-        with run.stage(f"targets: {name.replace('_', ' ')}") as told:
-            before = len(cache)
-            seconds = None if minutes is None else 60 * minutes
-            have = fill(cache, teacher, image, poses, count, seconds, name.replace("_", " "))
-            used = run.planned(f"{name}_poses", functools.partial(min, have, count))
-            told["detail"] = f"{used} poses, {max(0, have - before)} new"
-        made[name] = cache.open(min(used, config.evaluation.poses) if name == "held_out" else used)
-    return made
-
-
-def fill(
-    cache: TargetCache,
-    teacher: Teacher,
-    image: Float[Tensor, "4 512 512"],
-    poses: PoseSequence,
-    count: int,
-    seconds: float | None,
-    name: str,
-    **how: Any,
-) -> int:
-    """:func:`build_targets` under a progress bar; nothing happens where the cache has enough."""
-    if len(cache) >= count:
-        return len(cache)
-    with progress_bar() as bar:
-        task = bar.add_task(f"teacher: {name}", total=count, note="")
-        started, already = time.monotonic(), len(cache)
-        bar.update(task, completed=already)
-
-        def report(done: int) -> None:
-            # where time runs out first, the bar shows the time
-            share = max(done / count, 0 if seconds is None else (time.monotonic() - started) / seconds)
-            bar.update(task, completed=min(1.0, share) * count, note=f"{done} poses")
-
-        return build_targets(cache, teacher, image, poses, count, seconds=seconds, report=report, **how)
 
 
 def _evaluate(
@@ -345,7 +205,7 @@ def _write(
     grid: Image.Image,
 ) -> None:
     folder = model.save(out / "character_model")
-    save_mask(mask, folder / "face_mask.png")
+    save_face_mask(mask, folder / "face_mask.png")
     grid.save(out / "preview.png")
     rows = metrics.pop("per_pose")
     write_csv(out / "metrics.csv", rows)
@@ -357,6 +217,7 @@ def _write(
         "budget_minutes": budget,
         "size_mb": model.size_mb,
         "stages": run.state["stages"],
+        "beside": run.state.get("beside", []),
         "environment": environment(),
         "overrides": given_overrides(),
         "command": " ".join(["thadistill", *sys.argv[0].split()[1:], *sys.argv[1:]]),
@@ -368,12 +229,7 @@ def _write(
     run.save()
 
 
-def save_mask(mask: Float[Tensor, "1 512 512"], path: Path) -> None:
-    """Writes a face mask as an 8-bit grey PNG."""
-    Image.fromarray((mask[0] * 255).round().to(torch.uint8).cpu().numpy()).save(path)
-
-
-KINDS: dict[str, Kind] = {"face_morpher": "face", "body_rotator": "posed"}
+SETS = {"face_morpher": ("held_out_face", "face"), "body_rotator": ("held_out", "posed")}
 
 
 def train_one(config: DictConfig, out: Path, process_started: float) -> float:
@@ -381,8 +237,8 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
 
     Raises: UserError for a module that is not a student's.
     """
-    if config.module not in KINDS:
-        raise UserError(f"module={config.module}; expected one of {', '.join(KINDS)}")
+    if config.module not in SETS:
+        raise UserError(f"module={config.module}; expected one of {', '.join(SETS)}")
     budget = budget_of(config)
     check_seeds(config)
     run = Run(out, config)
@@ -392,7 +248,7 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
     seed_everything(config.seed, verbose=False)
     with run.stage("start", process_started):
         pass
-    targets = _build(run, config, teacher, character.image, budget, only=KINDS[config.module])
+    targets = TargetSets(config, teacher, character.image, budget).build(run, SETS[config.module])
     minutes = run.planned("minutes", lambda: max(0.02 * budget, budget - run.minutes))
     with run.stage("training"):
         if config.module == "face_morpher":

@@ -156,3 +156,9 @@ def load_face_mask(path: str | Path) -> Float[Tensor, "1 512 512"]:
             f"{path} is black in the face crop; expected white where the face moves: redraw it or leave it out"
         )
     return mask
+
+
+def save_face_mask(mask: Float[Tensor, "1 512 512"], path: Path) -> None:
+    """Writes a face mask as an 8-bit grey PNG; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((mask[0] * 255).round().to(torch.uint8).cpu().numpy()).save(path)

@@ -116,9 +116,11 @@ def figures_table(metrics: Mapping[str, Any]) -> str:
 
 def distill_report(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """report.md of a distillation: what was made, how good it is, what it took."""
-    stages = "\n".join(
-        f"| {stage['name']} | {stage['minutes']:.2f} | {stage['detail']} |" for stage in summary["stages"]
-    )
+    rows = [f"| {stage['name']} | {stage['minutes']:.2f} | {stage['detail']} |" for stage in summary["stages"]]
+    beside = [
+        f"| beside: {stage['name']} | ({stage['minutes']:.2f}) | {stage['detail']} |" for stage in summary["beside"]
+    ]
+    stages = "\n".join(rows + beside)
     total = sum(stage["minutes"] for stage in summary["stages"])
     env = summary["environment"]
     return f"""# {summary["character"]} distilled from {summary["teacher"]}

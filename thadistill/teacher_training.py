@@ -13,12 +13,13 @@ from omegaconf import DictConfig
 from torch import nn
 
 from thadistill.callbacks.progress import progress_bar
+from thadistill.console import console
 from thadistill.data.datamodule import DistillDataModule
 from thadistill.data.triples import Split, TripleBatches, TripleStream
-from thadistill.distillation import budget_of, console
 from thadistill.errors import UserError
 from thadistill.features import PerceptualLoss
 from thadistill.lit.teacher import Phase, TeacherModule, start_unmoved
+from thadistill.targets import budget_of
 from thadistill.teacher.face_stages import FaceStages
 from thadistill.teacher.tha4 import BodyMorpher, Upscaler
 from thadistill.teacher.weights import load_networks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,15 @@ from torch import Tensor
 
 from thadistill.callbacks import Budget, BudgetBar, ImageGrids, Scene
 from thadistill.data.cache import Targets
+from thadistill.data.character import Character
 from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
 from thadistill.data.error_map import ErrorMap
+from thadistill.data.face_mask import face_mask_from_targets
 from thadistill.errors import UserError
-from thadistill.images import STUDENT_FACE_REGION
+from thadistill.images import STUDENT_FACE_REGION, save_face_mask
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
 from thadistill.memory import keep_freed_memory
+from thadistill.record import Run
 from thadistill.student import BodyRotator, FaceMorpher
 from thadistill.student.face_morpher import FACE_SIZE
 from thadistill.student.start import Part, start
@@ -67,10 +70,12 @@ def train_face_morpher(
     folder: Path,
     posed: Targets | None = None,
     scene: Scene | None = None,
+    progress: L.Callback | None = None,
 ) -> tuple[FaceMorpher, L.Trainer]:
     """Trains ``config.student.face_morpher`` by ``config.recipe.face_morpher``; checkpoints go to ``folder``.
 
     ``posed``: the body rotator's targets, whose faces are trained on too. ``scene``: for the callbacks of conf/callbacks.
+    ``progress``: shows how far it is; a bar, if None.
     """
     recipe = config.recipe.face_morpher
     errors = ErrorMap(FACE_SIZE, stride=1)
@@ -82,8 +87,44 @@ def train_face_morpher(
         return stream(targets, crop, mask_weight=recipe.mask_weight, also=posed, errors=errors, **place)
 
     data = DistillDataModule(train, WholeFaces(held_out, crop, config.validation.poses * 4), config.seed)
-    trainer = fit(module, data, config, recipe, minutes, folder, "face morpher", compared(config, folder, scene))
+    shown = [progress or BudgetBar("face morpher"), *compared(config, folder, scene)]
+    trainer = fit(module, data, config, recipe, minutes, folder, shown)
     return module.network, trainer
+
+
+def face_morpher_step(
+    run: Run,
+    config: DictConfig,
+    character: Character,
+    targets: Mapping[str, Targets],
+    minutes: Callable[[], float],
+    folder: Path,
+    progress: L.Callback | None = None,
+) -> tuple[FaceMorpher, Float[Tensor, "1 512 512"]]:
+    """A distillation's face mask and trained face morpher; the mask is in ``folder`` too.
+
+    ``targets``: those named ``face``, ``held_out_face``, and ``posed`` for their faces. ``minutes``: planned when it begins.
+    """
+    with run.stage("face mask") as told:
+        mask = character.face_mask
+        told["detail"] = "given" if mask is not None else "computed: where facial poses change the picture"
+        mask = face_mask_from_targets(targets["face"], character.image) if mask is None else mask
+        save_face_mask(mask, folder / "face_mask.png")
+    planned = run.planned("face_minutes", minutes)
+    face, held_out, posed = (targets[name] for name in ("face", "held_out_face", "posed"))
+    with run.stage("face morpher") as told:
+        scene = Scene(character.image, held_out, mask)
+        network, trainer = train_face_morpher(config, face, held_out, mask, planned, folder, posed, scene, progress)
+        told["detail"] = f"{trainer.global_step:,} steps on {len(face) + len(posed)} poses"
+    return network, mask
+
+
+def trained_face_morpher(config: DictConfig, folder: Path) -> FaceMorpher:
+    """The network that a finished training left in ``folder``."""
+    network: FaceMorpher = hydra.utils.instantiate(config.student.face_morpher)
+    state = torch.load(folder / "final.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    network.load_state_dict({name.removeprefix("network."): value for name, value in state.items()})
+    return network.eval()
 
 
 def train_body_rotator(
@@ -94,18 +135,24 @@ def train_body_rotator(
     minutes: float | None,
     folder: Path,
     scene: Scene | None = None,
+    progress: L.Callback | None = None,
+    most: int = 0,
 ) -> tuple[BodyRotator, L.Trainer]:
-    """Trains ``config.student.body_rotator`` by ``config.recipe.body_rotator``; see :func:`train_face_morpher`."""
+    """Trains ``config.student.body_rotator`` by ``config.recipe.body_rotator``; see :func:`train_face_morpher`.
+
+    ``most``: poses that ``targets`` may grow to, where another process adds to them.
+    """
     recipe = config.recipe.body_rotator
     errors = ErrorMap()
     module: BodyRotatorModule = student_module(config, "body_rotator", image=image, errors=errors)
     stream = hydra.utils.instantiate(recipe.stream)
 
     def train(**place: Any) -> Any:
-        return stream(targets, errors=errors, **place)
+        return stream(targets, errors=errors, most=most, **place)
 
     data = DistillDataModule(train, WholeBodies(held_out, config.validation.poses), config.seed)
-    trainer = fit(module, data, config, recipe, minutes, folder, "body rotator", compared(config, folder, scene))
+    shown = [progress or BudgetBar("body rotator"), *compared(config, folder, scene)]
+    trainer = fit(module, data, config, recipe, minutes, folder, shown)
     return module.student(), trainer
 
 
@@ -116,7 +163,6 @@ def fit(
     recipe: DictConfig,
     minutes: float | None,
     folder: Path,
-    title: str,
     callbacks: Sequence[L.Callback] = (),
 ) -> L.Trainer:
     """Runs the trainer under the recipe's budget; an earlier ``last.ckpt`` in ``folder`` is continued."""
@@ -144,7 +190,7 @@ def fit(
     trainer: L.Trainer = hydra.utils.instantiate(
         config.trainer,
         logger=loggers(config, folder),
-        callbacks=[budget, BudgetBar(title), ImageGrids(folder / "grids"), saving, final, *kept, *callbacks],
+        callbacks=[budget, ImageGrids(folder / "grids"), saving, final, *kept, *callbacks],
         default_root_dir=folder,
         **settings,
     )

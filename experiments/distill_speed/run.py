@@ -27,12 +27,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from thadistill.cli.app import conf_dir
 from thadistill.data.build import PoseSequence, open_cache
-from thadistill.distillation import device
 from thadistill.evaluation import cached_targets, evaluate
 from thadistill.images import load_face_mask
 from thadistill.lit import BodyRotatorModule
 from thadistill.report import environment, write_csv
 from thadistill.student import CharacterModel
+from thadistill.targets import device
 
 HERE = Path(__file__).parent
 FIGURES = ("psnr", "psnr_display", "face_psnr", "eye_mouth_psnr", "flow_epe_px")

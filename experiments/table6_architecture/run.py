@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from thadistill.data.poses import sample_poses
-from thadistill.distillation import device
 from thadistill.metrics.speed import Contestant, Frame
 from thadistill.student import CharacterModel
 from thadistill.tables import (
@@ -31,6 +30,7 @@ from thadistill.tables import (
     speed_rows,
     write_table,
 )
+from thadistill.targets import device
 
 HERE = Path(__file__).parent
 ROWS = {"vanilla SIREN": "vanilla_siren", "no multi-resolution": "single_resolution", "proposed": "paper"}

@@ -1,12 +1,13 @@
 """Warm start: learns, from several characters, the weights that a student of any other begins with.
 
-    python experiments/warm_start/make.py --part body_rotator --minutes 25
-    python experiments/warm_start/make.py --part face_morpher --minutes 8 --steps 1800 --falling turn
+    python experiments/warm_start/make.py --part body_rotator --turns 70
+    python experiments/warm_start/make.py --part face_morpher --turns 14 --steps 3000 --falling turn
 
 One network is trained on all characters in turn, some hundred steps of each or a whole small distillation, from where the
-one before left it. Writes OUT/start.safetensors (given to distillation as init=FILE), which keeps the other part where it is
-there already, and of each part OUT/record.json and OUT/PART.csv; --ship also puts the start into the package and the record
-beside this file. Interrupted, the same command goes on from the last character.
+one before left it; --mirrored adds their mirror images as characters of their own. Writes OUT/start.safetensors (given to
+distillation as init=FILE), which keeps the other part where it is there already, and of each part OUT/record.json and
+OUT/PART.csv; --ship also puts the start into the package and the record beside this file. Interrupted, the same command
+goes on from the last turn.
 """
 
 from __future__ import annotations
@@ -26,18 +27,19 @@ from omegaconf import DictConfig
 
 from thadistill.callbacks.scene import plain_copy
 from thadistill.cli.app import check, conf_dir
+from thadistill.console import console
 from thadistill.data.build import PoseSequence, open_cache
 from thadistill.data.cache import Kind, Targets
 from thadistill.data.character import Character
 from thadistill.data.error_map import ErrorMap
 from thadistill.data.face_mask import face_mask_from_targets
-from thadistill.distillation import console, device, fill
 from thadistill.images import STUDENT_FACE_REGION
 from thadistill.lit.base import StudentModule
 from thadistill.memory import keep_freed_memory
 from thadistill.report import environment, write_json
 from thadistill.student.face_morpher import FACE_SIZE
 from thadistill.student.start import STARTS, SUFFIX, Part, save_start, start
+from thadistill.targets import device, fill
 
 HERE = Path(__file__).parent
 # lambda_00, crypko_00 and crypko_03 are what the start is judged on: it never sees them
@@ -45,25 +47,30 @@ CHARACTERS = ("lambda_01", "crypko_01", "crypko_02", "crypko_04", "crypko_05", "
 
 
 class Pupil:
-    """One character, for one of a student's networks: its image, where the student errs on it, and its endless batches."""
+    """One character, for one of a student's networks: its image, where the student errs on it, and its endless batches.
 
-    def __init__(self, part: Part, config: DictConfig, faces: int, poses: int, seed: int) -> None:
+    ``mirrored``: its mirror image, which the framing allows as it does the character, and which the teacher moves anew.
+    """
+
+    def __init__(self, part: Part, config: DictConfig, mirrored: bool, faces: int, poses: int, seed: int) -> None:
         character: Character = hydra.utils.instantiate(config.character)
+        image = character.image.flip(-1) if mirrored else character.image
+        # channels last in memory, as the module keeps its own
+        self.image = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
         teacher = hydra.utils.instantiate(config.teacher, device=device(config))
         sequence = PoseSequence(seed=seed, rotations="sobol")
 
         def targets(kind: Kind, count: int) -> Targets:
-            cache = open_cache(kind, teacher, character.image, sequence)
-            fill(cache, teacher, character.image, sequence, count, None, f"{character.name}, {kind}")
+            cache = open_cache(kind, teacher, self.image, sequence)
+            fill(cache, teacher, self.image, sequence, count, None, f"{character.name}, {kind}")
             return cache.open(count)
 
-        self.image = character.image
         recipe = config.recipe[part]
         stream = hydra.utils.instantiate(recipe.stream)
         posed = targets("posed", poses)
         if part == "face_morpher":
             face = targets("face", faces)
-            mask = STUDENT_FACE_REGION.crop(face_mask_from_targets(face, character.image))
+            mask = STUDENT_FACE_REGION.crop(face_mask_from_targets(face, self.image))
             self.errors = ErrorMap(FACE_SIZE, stride=1)
             batches = stream(face, mask, mask_weight=recipe.mask_weight, also=posed, seed=seed, errors=self.errors)
         else:
@@ -94,46 +101,45 @@ def learn(
     return sum(losses[:part]) / part, sum(losses[-part:]) / part
 
 
-def train(part: Part, module: StudentModule, pupils: dict[str, Pupil], given: argparse.Namespace) -> int:
-    """Trains on one character after the other for the minutes given, earlier runs' included; gives the turns made."""
+def train(part: Part, module: StudentModule, pupils: dict[str, Pupil], given: argparse.Namespace) -> float:
+    """Trains on one pupil after the other for the turns given, earlier runs' included; gives the minutes it took."""
     place = given.out / f"{part}.ckpt"
     optimizer = module.configure_optimizers()
     assert isinstance(optimizer, torch.optim.Optimizer)
-    seconds, turns = 0.0, 0
+    seconds, begin = 0.0, 0
     if place.is_file():
         kept = torch.load(place, weights_only=True)
         module.network.load_state_dict(kept["weights"])
         optimizer.load_state_dict(kept["optimizer"])
-        seconds, turns = kept["seconds"], kept["turns"]
+        seconds, begin = kept["seconds"], kept["turns"]
+    names = list(pupils)
     with (given.out / f"{part}.csv").open("a", newline="") as file:
         log = csv.writer(file)
-        while seconds < 60 * given.minutes:
+        for turn in range(begin, given.turns):
             started = time.monotonic()
-            name = given.characters[turns % len(given.characters)]
-            pupil = pupils[name]
-            module.errors = pupil.errors
+            name = names[turn % len(names)]
+            module.errors = pupils[name].errors
             if part == "body_rotator":
-                module.image = pupil.image
-            whole = seconds / (60 * given.minutes)
-            progress = whole if given.falling == "whole" else None
-            first, last = learn(module, optimizer, pupil.batches, given.steps, progress)
-            turns += 1
+                module.image = pupils[name].image
+            progress = turn / given.turns if given.falling == "whole" else None
+            first, last = learn(module, optimizer, pupils[name].batches, given.steps, progress)
             seconds += time.monotonic() - started
-            log.writerow([turns, name, round(seconds / 60, 2), round(first, 5), round(last, 5)])
+            log.writerow([turn + 1, name, round(seconds / 60, 2), round(first, 5), round(last, 5)])
             file.flush()
-            console.print(f"{part} turn {turns}, {name}, {seconds / 60:.1f} minutes: loss {first:.4f} -> {last:.4f}")
+            console.print(f"{part} turn {turn + 1}, {name}, {seconds / 60:.1f} minutes: loss {first:.4f} -> {last:.4f}")
             state = {"weights": module.network.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save({**state, "seconds": seconds, "turns": turns}, place)
-    return turns
+            torch.save({**state, "seconds": seconds, "turns": turn + 1}, place)
+    return round(seconds / 60, 1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", required=True, choices=get_args(Part), help="which of a student's networks")
-    parser.add_argument("--minutes", type=float, default=25.0, help="of training, after the targets are there")
-    parser.add_argument("--steps", type=int, default=300, help="of each character in a turn")
+    parser.add_argument("--turns", type=int, default=70, help="in all; the characters take turns")
+    parser.add_argument("--steps", type=int, default=300, help="of a turn")
     parser.add_argument("--falling", default="whole", choices=["whole", "turn"], help="over what the rates fall")
     parser.add_argument("--characters", nargs="+", default=CHARACTERS)
+    parser.add_argument("--mirrored", action="store_true", help="their mirror images take turns too")
     parser.add_argument("--teacher", default="tha3")
     parser.add_argument("--student", default="paper", help="a start fits students of its own sizes only")
     parser.add_argument("--poses", type=int, default=96, help="posed targets of each character")
@@ -143,7 +149,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "outputs")
     given = parser.parse_args()
     part: Part = given.part
-    for name in ("minutes", "steps", "poses", "faces"):
+    for name in ("turns", "steps", "poses", "faces"):
         if getattr(given, name) <= 0:
             parser.error(f"--{name} {getattr(given, name)}; expected more than 0")
     overrides = {
@@ -156,9 +162,12 @@ def main() -> None:
     torch.manual_seed(given.seed)
     pupils, config = {}, DictConfig({})
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        for index, (name, chosen) in enumerate(overrides.items()):
-            config = compose("distill", overrides=chosen)
-            pupils[name] = Pupil(part, config, given.faces, given.poses, seed=100 + index + given.seed)
+        for mirrored in (False, True) if given.mirrored else (False,):
+            for name, chosen in overrides.items():
+                config = compose("distill", overrides=chosen)
+                seed = 100 + len(pupils) + given.seed
+                pupil = Pupil(part, config, mirrored, given.faces, given.poses, seed)
+                pupils[f"{name} mirrored" if mirrored else name] = pupil
     path = given.out / "start.safetensors"
     shipped = STARTS / f"{given.student}{SUFFIX}"
     networks = {name: hydra.utils.instantiate(config.student[name]) for name in get_args(Part)}
@@ -167,17 +176,17 @@ def main() -> None:
     start(networks[other], other, str(before[0]) if before else None)
     own = {"image": next(iter(pupils.values())).image} if part == "body_rotator" else {}
     module: StudentModule = hydra.utils.instantiate(config.modules[part], network=networks[part], **own)
-    turns = train(part, module, pupils, given)
+    minutes = train(part, module, pupils, given)
     networks[part] = plain_copy(module.network)
     save_start(path, **networks)
     about = HERE / given.student if given.ship else given.out
     about.mkdir(exist_ok=True)
     record = {
         "method": "one character after the other, each from where the one before left it",
-        **{key: getattr(given, key) for key in ("teacher", "student", "poses", "faces", "seed", "minutes", "falling")},
-        "characters": list(given.characters),
+        **{key: getattr(given, key) for key in ("teacher", "student", "poses", "faces", "seed", "turns", "falling")},
+        "characters": list(pupils),
         "steps of a turn": given.steps,
-        "turns": turns,
+        "minutes": minutes,
         "threads": torch.get_num_threads(),
         "recipe": config.recipe.name,
         **environment(),

@@ -144,7 +144,7 @@ def test_streams_are_seeded(targets) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_most_patches_fall_where_the_character_is_seen(targets) -> None:  # type: ignore[no-untyped-def]
-    seen = visible_map(targets["posed"])
+    seen = visible_map(targets["posed"], range(len(targets["posed"])))
     share = float(seen.float().mean())
     assert 0.1 < share < 0.7
     batches = take(iter(BodyPatches(targets["posed"], 64, 1, 16, visible_share=0.9, seed=0)), 8)

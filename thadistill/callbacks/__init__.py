@@ -5,7 +5,16 @@ from thadistill.callbacks.budget import Budget
 from thadistill.callbacks.compare import StudentVsTeacher
 from thadistill.callbacks.frame_rate import FrameRate
 from thadistill.callbacks.grids import ImageGrids
-from thadistill.callbacks.progress import BudgetBar
+from thadistill.callbacks.progress import BudgetBar, SaidProgress
 from thadistill.callbacks.scene import Scene
 
-__all__ = ["BestCheckpoint", "Budget", "BudgetBar", "FrameRate", "ImageGrids", "Scene", "StudentVsTeacher"]
+__all__ = [
+    "BestCheckpoint",
+    "Budget",
+    "BudgetBar",
+    "FrameRate",
+    "ImageGrids",
+    "SaidProgress",
+    "Scene",
+    "StudentVsTeacher",
+]

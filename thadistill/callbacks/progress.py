@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -26,15 +27,36 @@ def progress_bar(transient: bool = False) -> Progress:
     )
 
 
+class SaidProgress(L.Callback):
+    """Says ``module.progress`` in words, a percent at a time.
+
+    Args:
+        description: what is trained.
+        say: is told.
+    """
+
+    def __init__(self, description: str, say: Callable[[str], None]) -> None:
+        self.description, self.say, self._said = description, say, -1
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        percent = int(100 * float(pl_module.progress))  # type: ignore[arg-type]
+        if percent > self._said:
+            self._said = percent
+            self.say(f"{self.description}: {percent}%")
+
+
 class BudgetBar(L.Callback):
     """A rich progress bar over ``module.progress``.
 
     Args:
         description: what is trained.
+        also: what else goes on meanwhile, in a few words; asked after each batch.
     """
 
-    def __init__(self, description: str = "training") -> None:
-        self.description = description
+    def __init__(self, description: str = "training", also: Callable[[], str] | None = None) -> None:
+        self.description, self.also = description, also
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
@@ -57,6 +79,7 @@ class BudgetBar(L.Callback):
             return
         value = trainer.callback_metrics.get("val/psnr")
         note = f"step {trainer.global_step}" + ("" if value is None else f"  psnr {float(value):.2f} dB")
+        note += "" if self.also is None else f"  beside: {self.also()}"
         self._progress.update(self._task, completed=float(pl_module.progress), note=note)  # type: ignore[arg-type]
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -8,7 +8,8 @@ from omegaconf import DictConfig
 
 from thadistill.cli.app import STARTED
 from thadistill.cli.relaunch import relaunchable
-from thadistill.distillation import console, distill, shown
+from thadistill.console import console, shown
+from thadistill.distillation import distill
 
 
 def run(config: DictConfig, out: Path) -> float:

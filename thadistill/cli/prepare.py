@@ -9,9 +9,8 @@ from omegaconf import DictConfig
 
 from thadistill.data.face_mask import computed_face_mask
 from thadistill.data.prepare import overlay, prepare
-from thadistill.distillation import save_mask
 from thadistill.errors import UserError
-from thadistill.images import load_character
+from thadistill.images import load_character, save_face_mask
 
 
 def run(config: DictConfig, out: Path) -> None:
@@ -25,7 +24,7 @@ def run(config: DictConfig, out: Path) -> None:
     overlay(prepared.character).save(out / "prepare.png")
     if config.face_mask:
         teacher = hydra.utils.instantiate(config.teacher)
-        save_mask(computed_face_mask(teacher, load_character(out / "character.png")), out / "face_mask.png")
+        save_face_mask(computed_face_mask(teacher, load_character(out / "character.png")), out / "face_mask.png")
     for note in prepared.notes:
         print(note)
     print(f"look at {out / 'prepare.png'}: the head belongs in the red box; then 'thadistill distill character={out}'")

@@ -8,7 +8,8 @@ from omegaconf import DictConfig
 
 from thadistill.cli.app import STARTED
 from thadistill.cli.relaunch import relaunchable
-from thadistill.distillation import FIRST_PROCESS, train_one
+from thadistill.console import FIRST_PROCESS
+from thadistill.distillation import train_one
 from thadistill.report import given_overrides, write_json
 from thadistill.teacher_training import train_teacher
 

@@ -148,12 +148,15 @@ class Targets:
     """Targets of ``count`` poses by field, a pose at a time; float16 on disk, float32 in the hand."""
 
     def __init__(self, cache: TargetCache, count: int, device: torch.device | str | None) -> None:
-        self.count = count
+        self._cache, self._device = cache, device
         self._shards: dict[str, list[Tensor]] = {name: [] for name in FIELDS[cache.key.kind]}
-        self._whole: dict[str, Tensor] = {}
-        for index in range(-(-count // SHARD)):
+        self.count = 0
+        self._take(count)
+
+    def _take(self, count: int) -> None:
+        for index in range(len(self._shards["pose"]), -(-count // SHARD)):
             for name, shards in self._shards.items():
-                path = cache.shard_folder(index) / f"{name}.npy"
+                path = self._cache.shard_folder(index) / f"{name}.npy"
                 try:
                     array = np.load(path, mmap_mode="c")
                 except (OSError, ValueError) as error:
@@ -161,8 +164,24 @@ class Targets:
                         f"{path} is damaged ({error}); delete {path.parent} and run the same command"
                     ) from None
                 tensor = torch.from_numpy(array)
-                shards.append(tensor if device is None else tensor.to(device))
+                shards.append(tensor if self._device is None else tensor.to(self._device))
+        self.count = count
         self.pose: Float[Tensor, "n 45"] = torch.cat(self._shards["pose"])[:count]
+        self._whole: dict[str, Tensor] = {}
+
+    def grow(self, most: int) -> bool:
+        """Takes in what another process has added to the cache since, up to ``most`` poses; whether there was any.
+
+        Raises: UserError when a shard is damaged.
+        """
+        shards = len(self._shards["pose"])
+        while shards * SHARD < most and self._cache.has_shard(shards):
+            shards += 1
+        count = min(most, shards * SHARD)
+        if count <= self.count:
+            return False
+        self._take(count)
+        return True
 
     def __len__(self) -> int:
         return self.count

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
@@ -19,6 +19,8 @@ from thadistill.images import FACE_REGION, IMAGE_SIZE, STUDENT_FACE_REGION
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.student.face_morpher import FACE_SIZE
 from thadistill.warp import position_grid
+
+_SEEN_IN = 256  # poses that tell where a character is ever seen
 
 
 class FaceBatch(NamedTuple):
@@ -132,6 +134,7 @@ class BodyPatches(IterableDataset[BodyBatch]):
             it, as the paper does.
         seed, start: as for :class:`FacePixels`.
         errors: where the student errs; the module that trains on the squares fills it.
+        most: poses to grow to, where another process adds to the targets meanwhile; 0: none does.
 
     Raises: UserError when ``overhang`` is not 0 or more, and less than a stride and than the square.
     """
@@ -150,9 +153,10 @@ class BodyPatches(IterableDataset[BodyBatch]):
         seed: int = 0,
         start: int = 0,
         errors: ErrorMap | None = None,
+        most: int = 0,
     ) -> None:
         self.targets, self.batch_size, self.squares, self.size = targets, batch_size, squares, size
-        self.overhang = overhang
+        self.overhang, self.visible_share, self.most = overhang, visible_share, most
         self.error_share, self.errors = error_share, errors
         self.seed, self.start = seed, start
         if not 0 <= overhang < min(self.STRIDE, size):
@@ -161,21 +165,32 @@ class BodyPatches(IterableDataset[BodyBatch]):
             )
         # one for each block of the error map
         self.places = min((IMAGE_SIZE + 2 * overhang - size) // self.STRIDE + 1, IMAGE_SIZE // self.STRIDE)
-        self.probability = self._place_probability(visible_share) if self.places > 1 else torch.ones(1)
+        self.seen = torch.zeros(IMAGE_SIZE // self.STRIDE, IMAGE_SIZE // self.STRIDE, dtype=torch.bool)
+        self.probability = self._place_probability(range(len(targets)))
 
-    def _place_probability(self, visible_share: float) -> Tensor:
-        seen = visible_map(self.targets)
-        pixels = F.interpolate(seen[None, None].float(), size=IMAGE_SIZE)
+    def _place_probability(self, new: range) -> Tensor:
+        if self.places == 1:
+            return torch.ones(1)
+        self.seen |= visible_map(self.targets, [index for index in new if index < _SEEN_IN])
+        pixels = F.interpolate(self.seen[None, None].float(), size=IMAGE_SIZE)
         pixels = F.pad(pixels, [self.overhang] * 4, mode="replicate")
         cover = F.avg_pool2d(pixels, self.size, stride=self.STRIDE)[0, 0, : self.places, : self.places].flatten()
-        return visible_share * cover / cover.sum() + (1 - visible_share) / len(cover)
+        return self.visible_share * cover / cover.sum() + (1 - self.visible_share) / len(cover)
+
+    def _grow(self) -> None:
+        before = len(self.targets)
+        if self.targets.grow(self.most):
+            self.probability = self._place_probability(range(before, len(self.targets)))
 
     def __iter__(self) -> Iterator[BodyBatch]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.start)
         probability = self.probability
         for number in itertools.count():
-            if self.errors is not None and self.places > 1 and number % REFRESH == 0:
-                probability = self.errors.weigh(self.probability, self.error_share)
+            if number % REFRESH == 0:
+                self._grow()
+                probability = self.probability
+                if self.errors is not None and self.places > 1:
+                    probability = self.errors.weigh(self.probability, self.error_share)
             index = torch.randint(len(self.targets), (self.batch_size,), generator=generator)
             count = self.batch_size * self.squares
             place = torch.multinomial(probability, count, replacement=True, generator=generator)
@@ -197,11 +212,11 @@ def body_batch(targets: Targets, index: Int[Tensor, " m"], corner: Int[Tensor, "
     )
 
 
-def visible_map(targets: Targets, most: int = 256) -> Tensor:
-    """Which 4x4 blocks of the image are not transparent in at least one of the first ``most`` poses: bool [128, 128]."""
+def visible_map(targets: Targets, poses: Iterable[int]) -> Bool[Tensor, "128 128"]:
+    """Which 4x4 blocks of the image are not transparent in at least one of the ``poses``, by number."""
     stride = BodyPatches.STRIDE
     seen = torch.zeros(IMAGE_SIZE // stride, IMAGE_SIZE // stride, dtype=torch.bool)
-    for index in range(min(most, len(targets))):
+    for index in poses:
         alpha = targets.get("posed", index)[3:]
         seen |= (F.max_pool2d(alpha[None], stride)[0, 0] > -0.99).cpu()
     return seen

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from thadistill.errors import UserError
 from thadistill.pose import POSE_SIZE
-from thadistill.student.siren import SineLayer, check_positive, check_whole, last_linear, planes, sine_linear
+from thadistill.student.level import Doubling, SineWeights, sine_level
+from thadistill.student.siren import SineLayer, check_positive, check_whole, last_linear, planes
 from thadistill.warp import axis_positions, blend, position_grid, resize, warp
 
 
@@ -119,21 +120,21 @@ class BodyRotator(nn.Module):
                 f"{len(corner)} patches of {len(pose)} poses: expected as many for each, and corners alike modulo {unit}"
             )
         spans = [Span(phase, size)]
-        doubled: list[torch.Tensor | None] = []
+        doubled: list[Doubling | None] = []
         for image_size, above in reversed([*pairwise(self.sizes)]):
             below = spans[0].read_by_doubling() if above > image_size else spans[0]
-            doubled.insert(0, doubling_matrix(below, spans[0], pose.device) if above > image_size else None)
+            doubled.insert(0, doubling_of(below, spans[0], pose.device) if above > image_size else None)
             spans.insert(0, below)
         x = None
-        for image_size, span, matrix, layers in zip(
+        for image_size, span, doubling, layers in zip(
             self.sizes, spans, [None, *doubled], self.siren_layers, strict=True
         ):
             start = (corner - phase) // (self.sizes[-1] // image_size) + span.first
             coordinates = _coordinates(start, span.size, image_size)
-            x = _run_level([*cast(nn.ModuleList, layers)], pose, coordinates, x, matrix)
+            x = _run_level([*cast(nn.ModuleList, layers)], pose, coordinates, x, doubling)
         assert x is not None
         channels = F.linear(x, self.last_linear.weight[:, :, 0, 0], self.last_linear.bias)
-        return Motion.split(channels.permute(0, 3, 1, 2))
+        return Motion.split(channels.transpose(1, 2).unflatten(2, (size, size)))
 
     @staticmethod
     def render(motion: Motion, image: Float[Tensor, "n 4 h w"]) -> Posed:
@@ -159,53 +160,33 @@ class Span(NamedTuple):
 
 
 @cache
-def doubling_matrix(below: Span, span: Span, device: torch.device) -> Float[Tensor, "size below"]:
-    """Bilinear doubling along an axis, from the pixels ``below`` to ``span``, as a matrix."""
+def doubling_of(below: Span, span: Span, device: torch.device) -> Doubling:
+    """Bilinear doubling along an axis, from the pixels ``below`` to ``span``."""
     place = (torch.arange(span.first, span.first + span.size) - 0.5) / 2 - below.first
-    return (1 - (place[:, None] - torch.arange(below.size)).abs()).clamp(min=0).to(device)
+    matrix = (1 - (place[:, None] - torch.arange(below.size)).abs()).clamp(min=0).to(device)
+    return Doubling.of(matrix)
 
 
 def _run_level(
     layers: list[SineLayer],
     pose: Float[Tensor, "m 45"],
-    coordinates: Float[Tensor, "n t t 3"],
-    below: Float[Tensor, "n s s c"] | None,
-    doubled: Float[Tensor, "t s"] | None,
-) -> Float[Tensor, "n t t d"]:
-    """One level on squares, n/m in a row for each pose: pose and position as planes, features of the level below raised.
-
-    ``doubled``: the doubling matrix from the level below, where that is half as large.
-    """
+    coordinates: Float[Tensor, "n t2 2"],
+    below: Float[Tensor, "n s2 c"] | None,
+    doubling: Doubling | None,
+) -> Float[Tensor, "n t2 d"]:
+    """One level on squares, n/m in a row for each pose; ``doubling`` from the level below, where that is half as large."""
     first, *rest = layers
-    matrix = first.matrix * first.omega
-    features = matrix.shape[1] - 2 - POSE_SIZE
-    constant = F.linear(pose, matrix[:, features + 2 :], first.bias * first.omega)
-    plane = torch.cat([matrix[:, features : features + 2].T.expand(len(pose), -1, -1), constant[:, None]], dim=1)
-    points = coordinates.reshape(len(pose), -1, 3)  # of all squares of a pose
-    if below is None:
-        phase = torch.bmm(points, plane)
-    else:
-        raised = F.linear(below, matrix[:, :features])
-        raised = raised if doubled is None else _upsample(raised, doubled)
-        phase = torch.baddbmm(raised.reshape(len(pose), -1, len(matrix)), points, plane)
-    x = torch.sin(phase).view(*coordinates.shape[:3], len(matrix))
-    for layer in rest:
-        x = sine_linear(x, layer.matrix, layer.bias, layer.omega)
-    return x
+    matrix, bias = first.scaled()
+    channels = matrix.shape[1] - 2 - POSE_SIZE  # of the level below
+    constant = F.linear(pose, matrix[:, channels + 2 :], bias)
+    plane = torch.cat([matrix[:, channels : channels + 2].T.expand(len(pose), -1, -1), constant[:, None]], dim=1)
+    features = None if below is None else matrix[:, :channels]
+    return sine_level(below, features, doubling, coordinates, plane, [SineWeights(*layer.scaled()) for layer in rest])
 
 
-def _coordinates(start: Int[Tensor, "n 2"], side: int, image_size: int) -> Float[Tensor, "n side side 3"]:
-    """x, y and 1 at every pixel of each square, clamped to the image: a plane over the square is a product with it."""
+def _coordinates(start: Int[Tensor, "n 2"], side: int, image_size: int) -> Float[Tensor, "n side2 2"]:
+    """x and y at every pixel of each square, clamped to the image."""
     index = start[:, :, None] + torch.arange(side, device=start.device)
     y, x = axis_positions(image_size, start.device)[index.clamp(0, image_size - 1)].unbind(1)
     x, y = torch.broadcast_tensors(x[:, None, :], y[:, :, None])
-    return torch.stack([x, y, torch.ones_like(x)], dim=-1)
-
-
-def _upsample(x: Float[Tensor, "n s s c"], doubled: Float[Tensor, "t s"]) -> Float[Tensor, "n t t c"]:
-    """Doubles squares by products with the interpolation matrix: on a CPU several times faster than ``interpolate``."""
-    matrix = doubled.to(x.dtype)
-    n, given, _, channels = x.shape
-    side = len(matrix)
-    rows = torch.matmul(matrix, x.reshape(n, given, given * channels)).reshape(n * side, given, channels)
-    return torch.matmul(matrix, rows).reshape(n, side, side, channels)
+    return torch.stack([x, y], dim=-1).flatten(1, 2)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thadistill.pose import FACIAL_SIZE
-from thadistill.student.siren import SineLayer, check_positive, check_whole, last_linear, planes, sine_linear
+from thadistill.student.level import SineWeights, sine_level
+from thadistill.student.siren import SineLayer, check_positive, check_whole, last_linear, planes
 from thadistill.warp import position_grid
 
 FACE_SIZE = 128
@@ -55,13 +56,10 @@ class FaceMorpher(nn.Module):
 
     def at(self, facial_pose: Float[Tensor, "n 39"], position: Float[Tensor, "n p 2"]) -> Float[Tensor, "n p 4"]:
         """The same network at p positions (x, y in [-1, 1] of the crop) for each pose; pose folded into a bias."""
-        first, *rest = self.siren.sine_layers
-        assert isinstance(first, SineLayer)
-        matrix, omega = first.matrix, first.omega
-        shift = F.linear(facial_pose, matrix[:, 2:], first.bias)
-        x = torch.sin(omega * (F.linear(position, matrix[:, :2]) + shift[:, None]))
-        for layer in rest:
-            assert isinstance(layer, SineLayer)
-            x = sine_linear(x, layer.matrix, layer.bias, layer.omega)
+        layers = [layer for layer in self.siren.sine_layers if isinstance(layer, SineLayer)]
+        matrix, bias = layers[0].scaled()
+        constant = F.linear(facial_pose, matrix[:, 2:], bias)
+        plane = torch.cat([matrix[:, :2].T.expand(len(facial_pose), -1, -1), constant[:, None]], dim=1)
+        x = sine_level(None, None, None, position, plane, [SineWeights(*layer.scaled()) for layer in layers[1:]])
         last = self.siren.last_linear
         return F.linear(x, last.weight[:, :, 0, 0], last.bias)

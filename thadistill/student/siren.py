@@ -52,6 +52,10 @@ class SineLayer(nn.Module):
         """The weights as a matrix, without omega."""
         return self.linear.weight[:, :, 0, 0]
 
+    def scaled(self) -> tuple[Float[Tensor, "out in"], Float[Tensor, " out"]]:
+        """Matrix and bias, both times omega: the phase is then theirs alone."""
+        return self.matrix * self.omega, self.bias * self.omega
+
     @property
     def bias(self) -> Float[Tensor, " out"]:
         """The bias, without omega."""

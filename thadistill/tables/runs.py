@@ -23,14 +23,16 @@ from thadistill.cli.app import conf_dir
 from thadistill.data.build import PoseSequence, open_cache
 from thadistill.data.cache import Targets
 from thadistill.data.character import Character
-from thadistill.distillation import Run, device, distill, fill, train_one
+from thadistill.distillation import distill, train_one
 from thadistill.errors import UserError
 from thadistill.evaluation import cached_targets
 from thadistill.metrics.flow import grid_change_epe_px, visible_pixels
 from thadistill.metrics.image import psnr
 from thadistill.metrics.speed import Contestant, measure_speeds
+from thadistill.record import Run
 from thadistill.student import BodyRotator
 from thadistill.tables.ledger import SCALES, Row
+from thadistill.targets import device, fill
 from thadistill.teacher import Teacher
 
 

@@ -1,0 +1,100 @@
+"""Levels on squares: the native kernels beside torch's operations, forwards and backwards, and in bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from thadistill.native_build import NativeUnavailable, load_native
+from thadistill.student import BodyRotator, FaceMorpher, level
+from thadistill.student.level import LevelKernels
+
+
+def kernels_in(kept: torch.dtype) -> LevelKernels:
+    try:
+        return LevelKernels(load_native(level._SOURCE), kept)
+    except NativeUnavailable as error:
+        pytest.skip(str(error))
+
+
+def bodies(size: int, corner: int, **settings: object) -> tuple[list[Tensor], torch.nn.Module]:
+    """Values on three squares of each of two poses."""
+    torch.manual_seed(1)
+    network = BodyRotator(**settings)  # type: ignore[arg-type]
+    corners = torch.tensor([[0, 1], [3, 2], [5, 5], [1, 0], [31, 7], [6, 31]]) * 4 + corner
+    return list(network.patches(torch.rand(2, 45) * 2 - 1, corners.clamp(max=512), size)), network
+
+
+def faces() -> tuple[list[Tensor], torch.nn.Module]:
+    torch.manual_seed(1)
+    network = FaceMorpher(width=21, depth=3)
+    return [network.at(torch.rand(2, 39), torch.rand(2, 37, 2) * 2 - 1)], network
+
+
+CASES: dict[str, Callable[[], tuple[list[Tensor], torch.nn.Module]]] = {
+    "squares of 6, widths no multiple of a vector": lambda: bodies(6, -1, width_scale=0.1),
+    "squares of 4": lambda: bodies(4, 0, width_scale=0.2),
+    "levels of one size": lambda: bodies(4, 0, sizes=(512, 512), widths=(17, 9)),
+    "one level": lambda: bodies(5, 0, sizes=(512,), widths=(33,), depth=4),
+    "a level of one layer": lambda: bodies(4, 0, widths=(12, 8, 5), depth=1),
+    "faces": faces,
+}
+
+
+def outcome(make: Callable[[], tuple[list[Tensor], torch.nn.Module]]) -> tuple[Tensor, list[Tensor]]:
+    """The values, and the gradients of something that depends on each of them."""
+    values, network = make()
+    joined = torch.cat([value.flatten() for value in values])
+    (joined * torch.linspace(-1, 1, len(joined))).sin().sum().backward()
+    gradients = []
+    for parameter in network.parameters():
+        assert parameter.grad is not None
+        gradients.append(parameter.grad)
+    return joined.detach(), gradients
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("case", CASES)
+def test_native_levels_are_torchs(case: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        monkeypatch.setattr(level, "_kernels", lambda: None)
+        expected, slopes = outcome(CASES[case])
+        monkeypatch.setattr(level, "_kernels", lambda: kernels_in(torch.float32))
+        found, native = outcome(CASES[case])
+        # sines of phases of some tens: float32 rounds those by 4e-6
+        torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+        for a, b in zip(native, slopes, strict=True):
+            assert float((a - b).norm()) <= 1e-4 * float(b.norm()) + 1e-6
+        monkeypatch.setattr(level, "_kernels", lambda: kernels_in(torch.bfloat16))
+        rounded, gradients = outcome(CASES[case])
+        torch.testing.assert_close(rounded, found, atol=2e-5, rtol=0)  # only gradients may have three digits
+        for a, b in zip(gradients, slopes, strict=True):
+            assert float((a - b).norm()) <= 0.02 * float(b.norm()) + 1e-6
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_without_a_compiler_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    level._kernels.cache_clear()
+
+    def none(source: object) -> None:
+        raise NativeUnavailable("no C++ compiler found")
+
+    monkeypatch.setattr(level, "load_native", none)
+    assert level._kernels() is None
+    values, _ = outcome(CASES["faces"])
+    assert bool(torch.isfinite(values).all())
+    level._kernels.cache_clear()
+
+
+def test_what_is_no_number_stays_so() -> None:
+    kernels = kernels_in(torch.float32)
+    phase = torch.tensor([[float("nan"), float("inf"), 1.0, 3000.0]])
+    kernels.sine(phase, torch.zeros(4), copied=False)
+    assert bool(phase[0, :2].isnan().all())
+    torch.testing.assert_close(phase[0, 2:].double(), torch.tensor([1.0, 3000.0]).double().sin(), atol=1e-5, rtol=0)

@@ -1,0 +1,246 @@
+"""Level: the sine layers of one SIREN level at chosen pixels, as students are trained through them.
+
+Pose and position enter as a plane, the level below is doubled on the way in. On a CPU C++ kernels do what is not a matrix
+product, where there is a compiler; and where the processor multiplies bfloat16, the backward pass is made in it: gradients
+may have three digits, values and weights remain float32.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from thadistill.native_build import NativeUnavailable, cpu_flags, load_native
+from thadistill.student.siren import sine_linear
+
+_SOURCE = Path(__file__).with_name("level.cpp")
+
+
+class Doubling(NamedTuple):
+    """Bilinear doubling along an axis, from s pixels to t: each reads ``low`` and the next with its two weights."""
+
+    matrix: Float[Tensor, "t s"]
+    low: Int[Tensor, " t"]  # int32
+    weight: Float[Tensor, "2 t"]
+
+    @classmethod
+    def of(cls, matrix: Float[Tensor, "t s"]) -> Doubling:
+        """From the matrix, of which a row has one or two neighbouring entries."""
+        low = (matrix > 0).int().argmax(1)
+        following = torch.cat([matrix, matrix.new_zeros(len(matrix), 1)], dim=1).gather(1, low[:, None] + 1)
+        return cls(matrix, low.int(), torch.cat([matrix.gather(1, low[:, None]), following], dim=1).T.contiguous())
+
+
+class SineWeights(NamedTuple):
+    """A sine layer's matrix and bias, both times omega."""
+
+    matrix: Float[Tensor, "d c"]
+    bias: Float[Tensor, " d"]
+
+
+def sine_level(
+    below: Float[Tensor, "n s2 c"] | None,
+    features: Float[Tensor, "d c"] | None,
+    doubling: Doubling | None,
+    coordinates: Float[Tensor, "n p 2"],
+    plane: Float[Tensor, "m 3 d"],
+    rest: Sequence[SineWeights],
+) -> Float[Tensor, "n p e"]:
+    """Sine layers at p pixels of each of n squares, n/m in a row for each of m poses.
+
+    Args:
+        below: the level below on the s by s pixels of each square, and ``features`` its matrix in the first layer.
+        doubling: along either axis; None where the level below has the same pixels.
+        coordinates: x, y of each pixel.
+        plane: what the first layer's phase has of x, of y, and for itself, in each pose.
+        rest: the layers after the first.
+    """
+    kernels = _kernels() if plane.device.type == "cpu" and plane.dtype == torch.float32 else None
+    if kernels is None:
+        return _level_by_torch(below, features, doubling, coordinates, plane, rest)
+    return _Level.apply(kernels, below, features, doubling, coordinates, plane, *(x for layer in rest for x in layer))
+
+
+def _level_by_torch(
+    below: Tensor | None,
+    features: Tensor | None,
+    doubling: Doubling | None,
+    coordinates: Tensor,
+    plane: Tensor,
+    rest: Sequence[SineWeights],
+) -> Tensor:
+    n, points, _ = coordinates.shape
+    ones = coordinates.new_ones(1).expand(n, points, 1)
+    given = torch.cat([coordinates, ones], dim=2).reshape(len(plane), -1, 3)  # all squares of a pose
+    if below is None or features is None:
+        phase = torch.bmm(given, plane)
+    else:
+        raised = F.linear(below, features)
+        raised = raised if doubling is None else _double(raised, doubling.matrix)
+        phase = torch.baddbmm(raised.reshape(len(plane), -1, raised.shape[-1]), given, plane)
+    x = torch.sin(phase).view(n, points, -1)
+    for layer in rest:
+        x = sine_linear(x, layer.matrix, layer.bias, 1.0)
+    return x
+
+
+def _double(x: Float[Tensor, "n s2 c"], matrix: Float[Tensor, "t s"]) -> Float[Tensor, "n t2 c"]:
+    """Doubles squares by products with the matrix: on a CPU several times faster than ``interpolate``."""
+    side, given = matrix.shape
+    n, _, channels = x.shape
+    rows = torch.matmul(matrix, x.reshape(n, given, given * channels)).reshape(n * side, given, channels)
+    return torch.matmul(matrix, rows).reshape(n, side * side, channels)
+
+
+class LevelKernels:
+    """The functions of level.cpp, for what the backward pass is made in."""
+
+    def __init__(self, library: ctypes.CDLL, kept: torch.dtype) -> None:
+        self.kept = kept
+        name = "bf16" if kept == torch.bfloat16 else "f32"
+        p, i, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+        self._enter, self._sine, self._turn, self._leave = (
+            getattr(library, f"level_{verb}_{name}") for verb in ("enter", "sine", "turn", "leave")
+        )
+        self._enter.argtypes = [p, p, p, i, i, p, p, long, long, i, i, p, p, p, i]
+        self._sine.argtypes = [p, p, long, i, p, p, i]
+        self._turn.argtypes = [p, p, long, i, p, i]
+        self._leave.argtypes = [p, p, p, p, i, i, p, long, long, i, i, p, p, i]
+        for function in (self._enter, self._sine, self._turn, self._leave):
+            function.restype = None
+
+    def enter(
+        self, raised: Tensor | None, doubling: Doubling | None, coordinates: Tensor, plane: Tensor, copied: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The first layer's output [n * p, d], its slopes, and the output as the backward pass has it, where ``copied``."""
+        n, points, _ = coordinates.shape
+        m, _, channels = plane.shape
+        out = plane.new_empty(n * points, channels)
+        slope, copy = self._beside(out, copied)
+        self._enter(
+            *(_address(raised), *_of(doubling), coordinates.data_ptr(), plane.data_ptr(), n, n // m, points, channels),
+            *(out.data_ptr(), slope.data_ptr(), _address(copy), torch.get_num_threads()),
+        )
+        return out, slope, out if copy is None else copy
+
+    def sine(self, phase: Tensor, bias: Tensor, copied: bool) -> tuple[Tensor, Tensor]:
+        """Makes sin(phase + bias) of ``phase`` in place; gives its slopes, and it as the backward pass has it."""
+        slope, copy = self._beside(phase, copied)
+        self._sine(
+            *(phase.data_ptr(), bias.data_ptr(), *phase.shape, slope.data_ptr(), _address(copy)),
+            torch.get_num_threads(),
+        )
+        return slope, phase if copy is None else copy
+
+    def _beside(self, out: Tensor, copied: bool) -> tuple[Tensor, Tensor | None]:
+        slope = torch.empty_like(out, dtype=self.kept)
+        return slope, torch.empty_like(slope) if copied and self.kept != out.dtype else None
+
+    def turn(self, gradient: Tensor, slope: Tensor) -> Tensor:
+        """Multiplies ``gradient`` by ``slope`` in place; gives the sum of its rows in float32."""
+        sums = torch.empty(gradient.shape[1])
+        self._turn(gradient.data_ptr(), slope.data_ptr(), *gradient.shape, sums.data_ptr(), torch.get_num_threads())
+        return sums
+
+    def leave(
+        self, gradient: Tensor, slope: Tensor, doubling: Doubling | None, coordinates: Tensor, poses: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the plane and the level below get."""
+        n, points, _ = coordinates.shape
+        channels = gradient.shape[1]
+        to_plane = torch.empty(poses, 3, channels)
+        given = 0 if doubling is None else doubling.matrix.shape[1]
+        to_raised = None if doubling is None else gradient.new_empty(n * given**2, channels)
+        self._leave(
+            *(gradient.data_ptr(), slope.data_ptr(), *_of(doubling), coordinates.data_ptr(), poses, n // poses, points),
+            *(channels, to_plane.data_ptr(), _address(to_raised), torch.get_num_threads()),
+        )
+        return to_plane, to_raised
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _of(doubling: Doubling | None) -> tuple[int | None, int | None, int, int]:
+    if doubling is None:
+        return None, None, 0, 0
+    size, given = doubling.matrix.shape
+    return doubling.low.data_ptr(), doubling.weight.data_ptr(), given, size
+
+
+@functools.cache
+def _kernels() -> LevelKernels | None:
+    try:
+        library = load_native(_SOURCE)
+    except NativeUnavailable as error:
+        logging.getLogger(__name__).info("students are trained without native kernels: %s", error)
+        return None
+    fast = {"avx512_bf16", "amx_bf16"} & cpu_flags()
+    return LevelKernels(library, torch.bfloat16 if fast else torch.float32)
+
+
+@functools.cache
+def _same(side: int) -> Doubling:
+    return Doubling.of(torch.eye(side))
+
+
+class _Level(torch.autograd.Function):
+    """:func:`sine_level` by the kernels."""
+
+    @staticmethod
+    def forward(ctx, kernels, below, features, doubling, coordinates, plane, *rest):  # type: ignore[no-untyped-def]
+        n, points, _ = coordinates.shape
+        coordinates, plane = coordinates.contiguous(), plane.contiguous()
+        raised = None
+        if below is not None:
+            given = below.reshape(-1, below.shape[-1])
+            raised = given @ features.T
+            doubling = _same(math.isqrt(points)) if doubling is None else doubling
+        x, slope, seen = kernels.enter(raised, doubling, coordinates, plane, copied=bool(rest))
+        kept = [slope]
+        for index in range(0, len(rest), 2):
+            matrix, bias = rest[index : index + 2]
+            x = x @ matrix.T
+            slope, following = kernels.sine(x, bias, copied=index + 2 < len(rest))
+            kept += [seen, slope]
+            seen = following
+        inputs = (below, features) if below is not None else ()
+        ctx.save_for_backward(*kept, *rest[::2], *inputs)
+        ctx.kernels, ctx.doubling, ctx.coordinates, ctx.poses = kernels, doubling, coordinates, len(plane)
+        ctx.layers = len(rest) // 2
+        return x.view(n, points, -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        kernels, layers = ctx.kernels, ctx.layers
+        kept, saved = ctx.saved_tensors[: 1 + 2 * layers], ctx.saved_tensors[1 + 2 * layers :]
+        matrices, inputs = saved[:layers], saved[layers:]
+        shape = gradient.shape
+        gradient = gradient.reshape(-1, shape[-1]).to(kernels.kept, copy=True)
+        to_rest: list[Tensor] = []
+        for index in reversed(range(layers)):
+            seen, slope = kept[1 + 2 * index : 3 + 2 * index]
+            to_bias = kernels.turn(gradient, slope)
+            to_rest = [(gradient.T @ seen).float(), to_bias, *to_rest]
+            gradient = gradient @ matrices[index].to(kernels.kept)
+        to_plane, to_raised = kernels.leave(gradient, kept[0], ctx.doubling, ctx.coordinates, ctx.poses)
+        to_below = to_features = None
+        if inputs:
+            below, features = inputs
+            given = below.reshape(-1, below.shape[-1]).to(kernels.kept)
+            to_features = (to_raised.T @ given).float()
+            to_below = (to_raised @ features.to(kernels.kept)).float().view(below.shape)
+        return None, to_below, to_features, None, None, to_plane, *to_rest

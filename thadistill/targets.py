@@ -1,0 +1,166 @@
+"""Targets of a distillation: what recipe and budget ask of the teacher, built or found in the cache."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hydra
+import torch
+from jaxtyping import Float
+from omegaconf import DictConfig
+from torch import Tensor
+
+from thadistill.callbacks.progress import progress_bar
+from thadistill.data.build import PoseSequence, build_targets, open_cache
+from thadistill.data.cache import Kind, TargetCache, Targets
+from thadistill.errors import UserError
+from thadistill.record import Run
+from thadistill.teacher import Teacher
+
+
+def device(config: DictConfig) -> torch.device:
+    """Where teacher and student run: what the trainer's accelerator says."""
+    wanted = config.trainer.accelerator
+    return torch.device("cuda" if wanted in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")
+
+
+def default_budget(config: DictConfig) -> float:
+    """Minutes that suit machine and teacher: ten, with or without a GPU, which then gets further in them.
+
+    The procedural teacher needs no minutes of its own: under five.
+    """
+    return 4.7 if config.teacher.name == "puppet" else 10.0
+
+
+def budget_of(config: DictConfig) -> float:
+    """Minutes of wall-clock that were asked for, else what suits the machine.
+
+    Raises: UserError when they are not above 0.
+    """
+    if config.budget_minutes is None:
+        return default_budget(config)
+    if config.budget_minutes <= 0:
+        raise UserError(f"budget_minutes={config.budget_minutes}; expected minutes above 0")
+    return float(config.budget_minutes)
+
+
+def training_ends(config: DictConfig, budget: float) -> float:
+    """The minute of the whole at which training is over; what comes after it is evaluation."""
+    last = 0.06 + 0.012 * config.evaluation.poses if str(device(config)) == "cpu" else 0.3
+    last += 0.15 if config.evaluation.speed else 0
+    return budget - min(last, 0.2 * budget)
+
+
+def check_seeds(config: DictConfig) -> None:
+    """Refuses to evaluate on the poses that are trained on.
+
+    Raises: UserError.
+    """
+    training: PoseSequence = hydra.utils.instantiate(config.recipe.targets.poses)
+    if training.label == PoseSequence(seed=config.evaluation.seed).label:
+        raise UserError(f"evaluation.seed={config.evaluation.seed} gives the training poses; expected another seed")
+
+
+class Wanted(NamedTuple):
+    """One of a distillation's target sets, of ``most`` poses; ``minutes``: at most, None for all that it takes."""
+
+    kind: Kind
+    poses: PoseSequence
+    most: int
+    minutes: float | None = None
+
+
+class TargetSets:
+    """The target sets of a distillation by name: ``held_out``, ``held_out_face``, ``face``, ``posed``.
+
+    Args:
+        config: conf/distill.yaml or conf/train.yaml, composed.
+        image: the character's.
+        budget: minutes of the whole; the recipe gives shares of it to the teacher.
+        slower: how many times longer those may take, where a process has a part of the machine.
+        say: is told how far it is, in place of a progress bar.
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        teacher: Teacher,
+        image: Float[Tensor, "4 512 512"],
+        budget: float,
+        slower: float = 1.0,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self.config, self.teacher, self.image = config, teacher, image
+        self.budget, self.say = budget, say
+        recipe, poses = config.recipe.targets, config.validation.poses
+        training: PoseSequence = hydra.utils.instantiate(recipe.poses)
+        held_out = PoseSequence(seed=config.evaluation.seed)
+        self.wanted = {
+            "held_out": Wanted("posed", held_out, max(config.evaluation.poses, poses)),
+            "held_out_face": Wanted("face", held_out, 4 * poses),
+            "face": Wanted("face", training, recipe.face, slower * recipe.face_share * budget),
+            "posed": Wanted("posed", training, recipe.posed, slower * recipe.posed_share * budget),
+        }
+
+    def cache(self, name: str) -> TargetCache:
+        """Where a set lies, or is to lie."""
+        folder = None if self.config.targets is None else Path(self.config.targets) / name
+        wanted = self.wanted[name]
+        return open_cache(wanted.kind, self.teacher, self.image, wanted.poses, folder)
+
+    def build(self, run: Run, names: Iterable[str]) -> dict[str, Targets]:
+        """Builds sets one after the other, each a step of ``run``; those that an earlier call planned are as they were."""
+        made = {}
+        for name in names:
+            cache, wanted, step = self.cache(name), self.wanted[name], f"targets: {name.replace('_', ' ')}"
+            before, count = len(cache), run.state["plan"].get(f"{name}_poses", wanted.most)
+            minutes = None if wanted.minutes is None else max(0.0, wanted.minutes - run.spent(step))
+            with run.stage(step) as told:
+                have = self.fill(name, cache, count, minutes)
+                used = run.planned(f"{name}_poses", functools.partial(min, have, count))
+                told["detail"] = f"{used} poses, {max(0, have - before)} new"
+            made[name] = cache.open(min(used, self.config.evaluation.poses) if name == "held_out" else used)
+        return made
+
+    def fill(self, name: str, cache: TargetCache, count: int, minutes: float | None) -> int:
+        """Builds up to ``count`` poses of a set; returns how many there are."""
+        seconds, title = None if minutes is None else 60 * minutes, name.replace("_", " ")
+        arguments = (cache, self.teacher, self.image, self.wanted[name].poses, count, seconds)
+        if len(cache) >= count:
+            return len(cache)
+        if self.say is None:
+            return fill(*arguments, title)
+        say = self.say
+        return build_targets(
+            *arguments[:-1], seconds=seconds, report=lambda done: say(f"teacher: {done} poses, {title}")
+        )
+
+
+def fill(
+    cache: TargetCache,
+    teacher: Teacher,
+    image: Float[Tensor, "4 512 512"],
+    poses: PoseSequence,
+    count: int,
+    seconds: float | None,
+    name: str,
+    **how: Any,
+) -> int:
+    """:func:`build_targets` under a progress bar; nothing happens where the cache has enough."""
+    if len(cache) >= count:
+        return len(cache)
+    with progress_bar() as bar:
+        task = bar.add_task(f"teacher: {name}", total=count, note="")
+        started, already = time.monotonic(), len(cache)
+        bar.update(task, completed=already)
+
+        def report(done: int) -> None:
+            # where time runs out first, the bar shows the time
+            share = max(done / count, 0 if seconds is None else (time.monotonic() - started) / seconds)
+            bar.update(task, completed=min(1.0, share) * count, note=f"{done} poses")
+
+        return build_targets(cache, teacher, image, poses, count, seconds=seconds, report=report, **how)
