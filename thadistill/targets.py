@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,12 +67,16 @@ def check_seeds(config: DictConfig) -> None:
 
 
 class Wanted(NamedTuple):
-    """One of a distillation's target sets, of ``most`` poses; ``minutes``: at most, None for all that it takes."""
+    """One of a distillation's target sets, of ``most`` poses; ``minutes``: at most, None for all that it takes.
+
+    ``rounded``: see :meth:`thadistill.teacher.Teacher.rounded`.
+    """
 
     kind: Kind
     poses: PoseSequence
     most: int
     minutes: float | None = None
+    rounded: bool = False
 
 
 class TargetSets:
@@ -102,15 +107,19 @@ class TargetSets:
         self.wanted = {
             "held_out": Wanted("posed", held_out, max(config.evaluation.poses, poses)),
             "held_out_face": Wanted("face", held_out, 4 * poses),
-            "face": Wanted("face", training, recipe.face, slower * recipe.face_share * budget),
-            "posed": Wanted("posed", training, recipe.posed, slower * recipe.posed_share * budget),
+            "face": Wanted("face", training, recipe.face, slower * recipe.face_share * budget, recipe.rounded),
+            "posed": Wanted("posed", training, recipe.posed, slower * recipe.posed_share * budget, recipe.rounded),
         }
 
     def cache(self, name: str) -> TargetCache:
         """Where a set lies, or is to lie."""
         folder = None if self.config.targets is None else Path(self.config.targets) / name
         wanted = self.wanted[name]
-        return open_cache(wanted.kind, self.teacher, self.image, wanted.poses, folder)
+        with self._precision(name):
+            return open_cache(wanted.kind, self.teacher, self.image, wanted.poses, folder)
+
+    def _precision(self, name: str) -> AbstractContextManager[None]:
+        return self.teacher.rounded() if self.wanted[name].rounded else nullcontext()
 
     def build(self, run: Run, names: Iterable[str]) -> dict[str, Targets]:
         """Builds sets one after the other, each a step of ``run``; those that an earlier call planned are as they were."""
@@ -132,12 +141,13 @@ class TargetSets:
         arguments = (cache, self.teacher, self.image, self.wanted[name].poses, count, seconds)
         if len(cache) >= count:
             return len(cache)
-        if self.say is None:
-            return fill(*arguments, title)
-        say = self.say
-        return build_targets(
-            *arguments[:-1], seconds=seconds, report=lambda done: say(f"teacher: {done} poses, {title}")
-        )
+        with self._precision(name):
+            if self.say is None:
+                return fill(*arguments, title)
+            say = self.say
+            return build_targets(
+                *arguments[:-1], seconds=seconds, report=lambda done: say(f"teacher: {done} poses, {title}")
+            )
 
 
 def fill(

@@ -47,11 +47,25 @@ def stolen_seconds() -> float:
         return 0.0
 
 
+def memory(process: int) -> dict[str, int]:
+    """What a process and those that it started hold, in kB, added: of their own, and with mapped files at the most."""
+    held = {"RssAnon": 0, "VmHWM": 0}
+    for path in Path("/proc").glob("[0-9]*/status"):
+        try:
+            lines = [line.split() for line in path.read_text().splitlines()]
+        except OSError:  # just ended
+            continue
+        found = {line[0].rstrip(":"): int(line[1]) for line in lines if len(line) > 1 and line[1].isdigit()}
+        if process in (found["Pid"], found["PPid"]):
+            held = {name: size + found.get(name, 0) for name, size in held.items()}
+    return held
+
+
 def measured(overrides: list[str], log: Path) -> dict[str, float]:
     """Runs ``thadistill distill`` and watches its memory; gives when it began, its minutes, and its peaks in MB.
 
     ``stolen`` is the share of the processors' time that the host gave to others: what wall-clock cannot be blamed for.
-    ``peak_mb`` is what the process holds of its own; targets are mapped files, which ``peak_with_files_mb`` has too.
+    ``peak_mb`` is what the processes hold of their own; targets are mapped files, which ``peak_with_files_mb`` has too.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     peaks = {"RssAnon": 0, "VmHWM": 0}
@@ -61,12 +75,8 @@ def measured(overrides: list[str], log: Path) -> dict[str, float]:
             [sys.executable, "-m", "thadistill.cli", "distill", *overrides], stdout=file, stderr=subprocess.STDOUT
         )
         while process.poll() is None:
-            try:
-                lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-                found = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith("kB")}
-                peaks = {name: max(peak, found.get(name, 0)) for name, peak in peaks.items()}
-            except OSError:  # not Linux, or just ended
-                pass
+            now = memory(process.pid)
+            peaks = {name: max(peak, now[name]) for name, peak in peaks.items()}
             time.sleep(0.5)
     seconds = time.time() - started
     if process.returncode:

@@ -80,9 +80,10 @@ def test_from_nothing_to_a_student_and_its_figures(thadistill: Command, tmp_path
     assert (tmp_path / "timed" / "benchmark.csv").read_text().count("\n") == 3
 
 
-def test_an_interrupted_run_continues_where_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+def test_an_interrupted_run_continues_where_it_was(tmp_path: Path, at_once: bool) -> None:
     command = [sys.executable, "-c", "from thadistill.cli import main; main()", "distill", *TOY]
-    command += ["budget_minutes=1.2", "out=run"]
+    command += ["budget_minutes=1.2", f"recipe.at_once={at_once}", "out=run"]
     environment = {**os.environ, "THADISTILL_CACHE": str(tmp_path / "cache")}
     process = subprocess.Popen(
         command,
@@ -108,13 +109,30 @@ def test_an_interrupted_run_continues_where_it_was(tmp_path: Path) -> None:
     assert "same command continues" in told
     state = json.loads(record.read_text())
     face = tmp_path / "run" / "face" / "final.ckpt"
-    before = face.stat().st_mtime_ns
+    beside = tmp_path / "run" / "face" / "run.json"
+    assert beside.is_file() == at_once
+    before = None if at_once else face.stat().st_mtime_ns
+    planned = json.loads(beside.read_text())["plan"] if at_once else {}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     after = json.loads((tmp_path / "run" / "run.json").read_text())
     assert after["plan"] == state["plan"]  # the same schedule
-    assert face.stat().st_mtime_ns == before  # what was finished is not trained again
     assert (tmp_path / "run" / "metrics.json").is_file()
+    if at_once:
+        assert planned.items() <= json.loads(beside.read_text())["plan"].items()
+        assert [row["name"] for row in after["beside"]][-1] == "face morpher"
+    else:
+        assert face.stat().st_mtime_ns == before  # what was finished is not trained again
+
+
+def test_what_fails_beside_ends_the_run_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from thadistill.cli import main; main()", "distill", *TOY]
+    command += ["recipe.face_morpher.stream.batch_size=none", "budget_minutes=1.2", "out=run"]
+    environment = {**os.environ, "THADISTILL_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode not in (0, None)
+    assert "the second process (teacher, face morpher) ended with status 1" in done.stderr
+    assert not (tmp_path / "run" / "metrics.json").exists()
 
 
 @pytest.mark.parametrize("module", ["face_morpher", "body_rotator"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from thadistill.data.build import PoseSequence, build_targets, open_cache
 from thadistill.data.cache import SHARD, TargetCache, Targets
+from thadistill.data.error_map import REFRESH
 from thadistill.data.face_mask import face_mask_from_targets
 from thadistill.data.sampling import BodyPatches, FacePixels, visible_map
 from thadistill.errors import UserError
@@ -133,6 +135,33 @@ def test_squares_that_hang_over_the_edges_repeat_them(targets) -> None:  # type:
         assert torch.equal(batch.posed[i], posed.get("posed", index)[:, y[:, None], x])
     with pytest.raises(UserError, match="overhang=4, size=6; expected 0 to 3"):
         BodyPatches(posed, size=6, overhang=4)
+
+
+def test_a_stream_takes_in_what_is_added_meanwhile(caches, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    whole = caches["posed"]
+    growing = TargetCache(tmp_path / "growing", whole.key)
+
+    def add(shard: int) -> None:
+        shutil.copytree(whole.shard_folder(shard), growing.shard_folder(shard))
+
+    add(0)
+    targets = growing.open()
+    stream = BodyPatches(targets, batch_size=64, squares=1, most=SHARD + 5)
+    batches = iter(stream)
+    before, seen = next(batches), stream.seen.clone()
+    assert len(before.faces) == SHARD
+    assert not targets.grow(most=2 * SHARD)
+    add(1)
+    poses = torch.cat([batch.pose for batch in take(batches, 2 * REFRESH)])
+    assert len(targets) == SHARD + 5  # no more than was asked for
+    assert targets.whole("face_region").shape[0] == SHARD + 5
+    assert torch.equal(targets.pose, whole.open().pose[: SHARD + 5])
+    late = (poses[:, None] == targets.pose[SHARD:]).all(2).any(0)
+    assert bool(late.all())  # each of the new ones is trained on
+    assert bool((stream.seen >= seen).all())
+    fixed = BodyPatches(growing.open(SHARD), batch_size=4)
+    take(iter(fixed), 2 * REFRESH)
+    assert len(fixed.targets) == SHARD
 
 
 def test_streams_are_seeded(targets) -> None:  # type: ignore[no-untyped-def]

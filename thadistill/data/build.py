@@ -17,6 +17,7 @@ from thadistill import assets
 from thadistill.data.cache import SHARD, CacheKey, Kind, TargetCache, hash_tensor
 from thadistill.data.poses import Rotations, load_poses, sample_poses
 from thadistill.images import FACE_REGION, STUDENT_FACE_REGION
+from thadistill.memory import keep_freed_memory
 from thadistill.teacher import Teacher
 
 
@@ -164,6 +165,8 @@ def shard_targets(
     kind: Kind, teacher: Teacher, image: Float[Tensor, "1 4 512 512"], poses: Float[Tensor, "n 45"], batch_size: int
 ) -> dict[str, Tensor]:
     """What a shard of a cache holds for ``poses``, on the CPU; images are where ``teacher`` is."""
+    if image.device.type == "cpu":
+        keep_freed_memory()
     make: Callable[[Teacher, Tensor, Tensor], dict[str, Tensor]] = _posed if kind == "posed" else _face
     with torch.inference_mode():
         batches = [make(teacher, image, pose.to(image.device)) for pose in poses.split(batch_size)]

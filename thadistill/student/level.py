@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from thadistill.native_build import NativeUnavailable, cpu_flags, load_native
+from thadistill.native_build import NativeUnavailable, load_native, multiplies_bfloat16
 from thadistill.student.siren import sine_linear
 
 _SOURCE = Path(__file__).with_name("level.cpp")
@@ -187,8 +187,7 @@ def _kernels() -> LevelKernels | None:
     except NativeUnavailable as error:
         logging.getLogger(__name__).info("students are trained without native kernels: %s", error)
         return None
-    fast = {"avx512_bf16", "amx_bf16"} & cpu_flags()
-    return LevelKernels(library, torch.bfloat16 if fast else torch.float32)
+    return LevelKernels(library, torch.bfloat16 if multiplies_bfloat16() else torch.float32)
 
 
 @functools.cache

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
@@ -43,6 +45,14 @@ class Teacher(nn.Module):
         self, image: Float[Tensor, "b 4 512 512"], pose: Float[Tensor, "n 45"]
     ) -> Float[Tensor, "n 4 512 512"]:
         """The image with eyebrows, eyes and mouth posed, not rotated; runs no more than that needs."""
+
+    @contextmanager
+    def rounded(self) -> Iterator[None]:
+        """Within it the teacher may round its products to what the processor multiplies fastest, for targets to train on.
+
+        Its fingerprint says so where it does. A teacher with nothing to round is as it is.
+        """
+        yield
 
     @property
     def size_mb(self) -> dict[str, float]:

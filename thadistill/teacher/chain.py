@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from thadistill.native_build import multiplies_bfloat16
 from thadistill.outputs import TeacherOutput
 from thadistill.teacher.base import Teacher, check_batch
-from thadistill.teacher.blocks import TeacherNetwork
+from thadistill.teacher.blocks import TeacherNetwork, precision_of
 from thadistill.teacher.engine import BodyNetwork
 from thadistill.teacher.face_stages import (
     EyebrowDecomposer,
@@ -59,10 +61,38 @@ class ChainTeacher(Teacher):
                 network.strips = False
             network.compile()
 
+    @contextmanager
+    def rounded(self) -> Iterator[None]:
+        """Products of separable networks in bfloat16, where they run in strips on a processor that multiplies it.
+
+        THA3 separable: a third less time; posed images 58 dB from the exact ones, grid changes 0.03 pixels.
+        """
+        rounding = [
+            network
+            for network in self.networks()
+            if isinstance(network, BodyNetwork) and network.strips and not network.autocast and multiplies_bfloat16()
+        ]
+        if not rounding or next(self.parameters()).device.type != "cpu" or precision_of(self) != torch.float32:
+            yield
+            return
+        try:
+            for network in rounding:
+                network.products = torch.bfloat16
+            self._layers.clear()
+            yield
+        finally:
+            for network in rounding:
+                network.products = torch.float32
+            self._layers.clear()
+
     def fingerprint(self) -> str:
-        autocast = {str(network.autocast) for network in self.networks() if network.autocast}
+        networks = list(self.networks())
+        changed = {str(network.autocast) for network in networks if network.autocast}
+        changed |= {f"products {n.products}" for n in networks if isinstance(n, BodyNetwork)} - {
+            f"products {torch.float32}"
+        }
         own = super().fingerprint()
-        return own if not autocast else hashlib.sha256(f"{own} {sorted(autocast)}".encode()).hexdigest()
+        return own if not changed else hashlib.sha256(f"{own} {sorted(changed)}".encode()).hexdigest()
 
     def share_workspace(self) -> None:
         """Lets all networks use the same buffers, since they run one after another."""

@@ -63,7 +63,9 @@ Flow = Callable[..., Any]  # (engine, *inputs) -> the engine's feature
 
 
 class BodyNetwork(TeacherNetwork):
-    """A network whose body runs by an engine; ``strips`` allows the fast one."""
+    """A network whose body runs by an engine; ``strips`` allows the fast one, with products in precision ``products``."""
+
+    products: torch.dtype = torch.float32
 
     def __init__(self, *, separable: bool) -> None:
         super().__init__()
@@ -109,7 +111,7 @@ class BodyNetwork(TeacherNetwork):
         return torch.cat(results)
 
     def _run_strips(self, flow: Flow, inputs: tuple[Tensor, ...], i: int, threads: Threads | None = None) -> Tensor:
-        engine = StripEngine(self.workspace, threads)
+        engine = StripEngine(self.workspace, threads, self.products)
         try:
             return flow(engine, *(planes[i : i + 1] for planes in inputs))
         finally:

@@ -92,9 +92,13 @@ class StripEngine:
     """Runs the blocks of separable networks on one image (``ModuleEngine`` is the plain way).
 
     With ``threads``, each block's rows are dealt to them in bands, so that they wait for one another once a block.
+    ``products``: what the 1x1 convolutions' factors and results are rounded to; they are more than half of the time.
     """
 
-    def __init__(self, workspace: Workspace, threads: Threads | None = None) -> None:
+    def __init__(
+        self, workspace: Workspace, threads: Threads | None = None, products: torch.dtype = torch.float32
+    ) -> None:
+        self._products = products
         self._workspace = workspace
         self._kernels = strip_kernels()
         self._threads = threads
@@ -162,7 +166,7 @@ class StripEngine:
         grow = isinstance(depthwise, nn.ConvTranspose2d)
         stride = depthwise.stride[0]
         height, width = (size * 2 if doubled or grow else size // stride for size in x.raw.shape[:2])
-        weight = block.pointwise.weight[:, :, 0, 0].t()
+        weight = block.pointwise.weight[:, :, 0, 0].t().to(self._products)
         raw = self._take(height, width, weight.shape[1])
 
         def convolve(top: int, bottom: int) -> _Moments:
@@ -173,7 +177,10 @@ class StripEngine:
                 rows = self._depthwise_natively(self._kernels, depthwise, x, top, bottom, doubled, skip)
             for start, stop, z in rows:
                 out = raw[start:stop].view(-1, weight.shape[1])
-                torch.mm(z, weight, out=out)
+                if weight.dtype == z.dtype:
+                    torch.mm(z, weight, out=out)
+                else:
+                    out.copy_(torch.mm(z.to(weight.dtype), weight))
                 moments.add(out)
             return moments
 
