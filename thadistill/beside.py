@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from thadistill.record import Run
 from thadistill.targets import TargetSets, training_ends
 from thadistill.teacher import Teacher
 from thadistill.training import face_morpher_step
+
+_PATIENCE = 10.0  # seconds for an interrupted process to note what it has done
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,8 @@ class Beside:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._process.is_alive():
             self._process.terminate()
-        self._process.join()
+        self._process.join(_PATIENCE)
+        self._process.kill()
         torch.set_num_threads(self._all)
 
     def look(self) -> str:
@@ -134,6 +138,7 @@ class Beside:
 
 def _run(work: Work, tell: Connection) -> None:
     threading.Thread(target=_end_with_the_first, daemon=True).start()
+    signal.signal(signal.SIGTERM, _interrupt)
     torch.set_num_threads(work.threads)
     try:
         _teach(work, tell)
@@ -142,6 +147,11 @@ def _run(work: Work, tell: Connection) -> None:
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """As Ctrl-C does: steps note the time that they have had."""
+    raise KeyboardInterrupt
 
 
 def _end_with_the_first() -> None:

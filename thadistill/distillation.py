@@ -58,15 +58,15 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         console.print(f"{shown(out)} is done already; delete it or give another out= to distil again", soft_wrap=True)
         return json.loads((out / "metrics.json").read_text())
     check_student(config)
+    character: Character = hydra.utils.instantiate(config.character)
+    teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device(config))
+    seed_everything(config.seed, verbose=False)
     run.save()
     began = time.time() - (time.monotonic() - process_started) - 60 * run.minutes
+    with run.stage("start", process_started) as told:
+        told["detail"] = "imports, weights, character"
     beside = Beside(config, out / "face", budget, began) if at_once(config, device(config)) else None
     with beside or nullcontext():
-        character: Character = hydra.utils.instantiate(config.character)
-        teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device(config))
-        seed_everything(config.seed, verbose=False)
-        with run.stage("start", process_started) as told:
-            told["detail"] = "imports, weights, character"
         console.print(
             f"{character.name} from {teacher.name}, recipe {config.recipe.name}: {budget:g} minutes, into {shown(out)}",
             soft_wrap=True,

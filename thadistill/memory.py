@@ -1,4 +1,4 @@
-"""Memory: keeps freed memory in the process, which on a CPU saves a fifth of a training step, a third of a teacher's pose."""
+"""Memory: keeps freed memory in the process: on a CPU a fifth of a training step, a third of a teacher's pose."""
 
 from __future__ import annotations
 

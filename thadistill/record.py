@@ -83,9 +83,9 @@ class Run:
 
     def spent(self, name: str) -> float:
         """Minutes that the step ``name`` has taken so far."""
-        return sum(row["minutes"] for row in self.state["stages"] if row["name"] == name)
+        return sum((row["minutes"] for row in self.state["stages"] if row["name"] == name), 0.0)
 
     @property
     def minutes(self) -> float:
         """Spent so far over all steps."""
-        return sum(row["minutes"] for row in self.state["stages"])
+        return sum((row["minutes"] for row in self.state["stages"]), 0.0)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from thadistill.cli.app import VERBS, fail, main, read_folders
+from thadistill.cli.app import VERBS, fail, main, read_folders, with_start
 from thadistill.errors import UserError
 from thadistill.training import check_checkpoint
 
@@ -155,3 +155,26 @@ def test_checkpoints_cut_short_or_foreign_are_refused(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(UserError, match="cannot be continued from"):
             check_checkpoint(path, Small())
+
+
+@pytest.mark.parametrize("given", [[], ["character=crypko_00"], ["student=slim", "budget_minutes=5"], ["teacher=tha4"]])
+def test_the_plain_command_begins_with_the_weights_in_the_package(given: list[str]) -> None:
+    assert with_start("distill", given) == [*given, "recipe=warm"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["recipe=fast"],
+        ["recipe.targets.posed=64"],
+        ["init=null"],
+        ["student.body_rotator.width_scale=0.5"],
+        ["student=vanilla_siren"],
+        ["teacher=puppet"],
+        ["+experiment=table6_architecture"],
+        ["-m", "seed=0,1"],
+    ],
+)
+def test_whoever_chooses_gets_what_they_chose(given: list[str]) -> None:
+    assert with_start("distill", given) == given
+    assert with_start("train", []) == []

@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
     verb, *rest = arguments
     if verb not in VERBS:
         fail(f"'{verb}' is not a command; expected one of {', '.join(VERBS)}: see 'thadistill --help'")
-    overrides = read_folders(verb, rest)
+    overrides = with_start(verb, read_folders(verb, rest))
     sweep = bool(_SWEEP_FLAGS & set(overrides))
     if sweep or any(argument.startswith("hydra/") for argument in overrides):
         from thadistill.sweeps.plugins import register
@@ -171,6 +171,22 @@ def read_folders(verb: str, arguments: list[str]) -> list[str]:
     ):
         read.append("character=puppet")
     return read
+
+
+def with_start(verb: str, overrides: list[str]) -> list[str]:
+    """Adds recipe=warm where nobody has chosen a recipe, a start or sizes: the weights in the package are the best start.
+
+    They were learned under THA3, of which the puppet is no character; and the jobs of a sweep are to be alike.
+    """
+    if verb != "distill" or _SWEEP_FLAGS & set(overrides):
+        return overrides
+    chosen = {key.lstrip("+~"): value for key, _, value in (override.partition("=") for override in overrides)}
+    own = {"recipe", "init", "student", "experiment", "scale", "hparams_search"}
+    if any(key.split(".")[0] in own for key in chosen if key != "student"):
+        return overrides
+    if chosen.get("teacher") == "puppet" or chosen.get("student", "paper") not in ("paper", "slim"):
+        return overrides
+    return [*overrides, "recipe=warm"]
 
 
 def _characters(value: str) -> list[str]:
