@@ -12,6 +12,7 @@ from lightning import seed_everything
 from omegaconf import DictConfig
 from torch import nn
 
+from thadistill.callbacks import BudgetBar
 from thadistill.callbacks.progress import progress_bar
 from thadistill.console import console
 from thadistill.data.datamodule import DistillDataModule
@@ -49,7 +50,7 @@ def train_teacher(config: DictConfig, out: Path) -> float:
         config.seed,
     )
     minutes = None if config.stage.progress_by == "examples" and config.budget_minutes is None else budget_of(config)
-    trainer = fit(module, data, config, config.stage, minutes, out, config.stage.name)
+    trainer = fit(module, data, config, config.stage, minutes, out, [BudgetBar(config.stage.name)])
     if trainer.is_global_zero:
         for name, network in named_networks(config.stage.name, module.network).items():
             torch.save(network.state_dict(), out / f"{name}.pt")

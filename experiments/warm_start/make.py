@@ -152,6 +152,8 @@ def main() -> None:
     for name in ("turns", "steps", "poses", "faces"):
         if getattr(given, name) <= 0:
             parser.error(f"--{name} {getattr(given, name)}; expected more than 0")
+    if given.mirrored and given.teacher == "puppet":
+        parser.error("--mirrored; expected a teacher that poses any image: leave it out with --teacher puppet")
     overrides = {
         name: [f"character={name}", f"teacher={given.teacher}", f"student={given.student}"] for name in given.characters
     }

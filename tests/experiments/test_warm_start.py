@@ -20,11 +20,11 @@ from thadistill.student.start import start
 ROOT = Path(__file__).parent.parent.parent
 
 
-def make(tmp_path: Path, part: str, minutes: float, *more: str) -> list[list[str]]:
-    """Runs the maker up to ``minutes`` in all; gives the rows of its log."""
+def make(tmp_path: Path, part: str, turns: int, *more: str) -> list[list[str]]:
+    """Runs the maker up to ``turns`` in all; gives the rows of its log."""
     command = [sys.executable, str(ROOT / "experiments" / "warm_start" / "make.py"), "--student", "slim"]
     command += ["--teacher", "puppet", "--characters", "puppet", "--poses", "16", "--faces", "16", "--steps", "4"]
-    command += ["--minutes", str(minutes), "--out", str(tmp_path / "made"), "--part", part, *more]
+    command += ["--turns", str(turns), "--out", str(tmp_path / "made"), "--part", part, *more]
     environment = {**os.environ, "THADISTILL_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -34,14 +34,14 @@ def make(tmp_path: Path, part: str, minutes: float, *more: str) -> list[list[str
 
 def test_a_start_is_learned_part_by_part_and_taken_up_again(tmp_path: Path) -> None:
     start_file = tmp_path / "made" / "start.safetensors"
-    first = make(tmp_path, "body_rotator", 0.01)
-    rows = make(tmp_path, "body_rotator", 0.06)
-    assert first
-    assert [int(row[0]) for row in rows] == list(range(1, len(rows) + 1))
-    assert len(rows) > len(first)
+    first = make(tmp_path, "body_rotator", 2)
+    rows = make(tmp_path, "body_rotator", 10)
+    assert len(first) == 2
+    assert rows[:2] == first
+    assert [int(row[0]) for row in rows] == list(range(1, 11))
     assert float(rows[-1][-1]) < float(rows[0][-1])
     body = load_file(start_file)
-    make(tmp_path, "face_morpher", 0.01, "--falling", "turn")
+    make(tmp_path, "face_morpher", 1, "--falling", "turn")
     both = load_file(start_file)
     record = json.loads((tmp_path / "made" / "record.json").read_text())
     assert (record["body_rotator"]["falling"], record["face_morpher"]["falling"]) == ("whole", "turn")
@@ -57,6 +57,9 @@ def test_a_start_is_learned_part_by_part_and_taken_up_again(tmp_path: Path) -> N
 def test_a_wrong_character_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "experiments" / "warm_start" / "make.py"), "--part", "body_rotator"]
     command += ["--characters", "nobody", "--out", str(tmp_path / "made")]
+    mirrored = subprocess.run([*command, "--teacher", "puppet", "--mirrored"], capture_output=True, text=True)
+    assert mirrored.returncode == 2
+    assert "expected a teacher that poses any image" in mirrored.stderr
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert "nobody" in done.stderr
