@@ -117,7 +117,9 @@ def _at_once(
     targets = sets.build(run, ("held_out", "held_out_face"))
     posed = sets.cache("posed")
     with run.stage("targets: posed") as told:
-        told["detail"] = f"{sets.fill('posed', posed, min(2 * SHARD, config.recipe.targets.posed), None)} to begin with"
+        wanted = sets.wanted["posed"]
+        some = min(2 * SHARD, wanted.most)  # a shard for each process
+        told["detail"] = f"{sets.fill('posed', posed, some, wanted.minutes)} to begin with"
     targets["posed"] = posed.open()
     progress = BudgetBar("body rotator", also=beside.look)
     body = _body_rotator_step(run, config, character, targets, sets.budget, out, progress=progress, growing=True)
