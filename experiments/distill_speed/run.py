@@ -25,7 +25,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from thadistill.cli.app import conf_dir
+from thadistill.cli.app import conf_dir, with_start
 from thadistill.data.build import PoseSequence, open_cache
 from thadistill.evaluation import cached_targets, evaluate
 from thadistill.images import load_face_mask
@@ -135,7 +135,7 @@ def main() -> None:
     given, overrides = parser.parse_known_args()
     out = HERE / "outputs" / given.name
     shutil.rmtree(out, ignore_errors=True)
-    overrides = [*overrides, f"budget_minutes={given.minutes}", f"keep_every={given.keep}"]
+    overrides = [*with_start("distill", overrides), f"budget_minutes={given.minutes}", f"keep_every={given.keep}"]
     overrides += [f"out={out}", f"targets={out}/targets", f"logs={out}/logs"]
     run = measured(overrides, out / "log.txt")
     config = composed(overrides)
