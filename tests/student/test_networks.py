@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
 
-from thadistill.student import BodyRotator, FaceMorpher
+from thadistill.student import BodyRotator, FaceMorpher, level
 from thadistill.student.body_rotator import Motion
 from thadistill.student.siren import SineLayer, sine_linear
 
@@ -71,6 +72,16 @@ def test_patches_equal_the_whole_image(size: int, shape: str) -> None:
             torch.testing.assert_close(getattr(patch, name)[i], expected, atol=2e-4, rtol=0)
 
 
+@pytest.fixture
+def exact_gradients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The backward pass in float32 on every processor; tests/student/test_level.py has what bfloat16 makes of it."""
+    monkeypatch.setattr(level, "multiplies_bfloat16", lambda: False)
+    level._kernels.cache_clear()
+    yield
+    level._kernels.cache_clear()
+
+
+@pytest.mark.usefixtures("exact_gradients")
 def test_patches_have_the_whole_images_gradient() -> None:
     rotator, pose = small_rotator(), poses(2)
     rotator(pose).color_change.square().mean().backward()
