@@ -137,17 +137,14 @@ class TargetSets:
 
     def fill(self, name: str, cache: TargetCache, count: int, minutes: float | None) -> int:
         """Builds up to ``count`` poses of a set; returns how many there are."""
-        seconds, title = None if minutes is None else 60 * minutes, name.replace("_", " ")
-        arguments = (cache, self.teacher, self.image, self.wanted[name].poses, count, seconds)
         if len(cache) >= count:
             return len(cache)
+        say, seconds, title = self.say, None if minutes is None else 60 * minutes, name.replace("_", " ")
+        given = (cache, self.teacher, self.image, self.wanted[name].poses, count)
         with self._precision(name):
-            if self.say is None:
-                return fill(*arguments, title)
-            say = self.say
-            return build_targets(
-                *arguments[:-1], seconds=seconds, report=lambda done: say(f"teacher: {done} poses, {title}")
-            )
+            if say is None:
+                return fill(*given, seconds, title)
+            return build_targets(*given, seconds=seconds, report=lambda done: say(f"teacher: {done} poses, {title}"))
 
 
 def fill(

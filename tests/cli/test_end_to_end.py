@@ -125,7 +125,7 @@ def test_an_interrupted_run_continues_where_it_was(tmp_path: Path, at_once: bool
         assert face.stat().st_mtime_ns == before  # what was finished is not trained again
 
 
-def test_what_fails_beside_ends_the_run_in_one_line(tmp_path: Path) -> None:
+def test_what_fails_beside_ends_the_run(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from thadistill.cli import main; main()", "distill", *TOY]
     command += ["recipe.face_morpher.stream.batch_size=none", "budget_minutes=1.2", "out=run"]
     environment = {**os.environ, "THADISTILL_CACHE": str(tmp_path / "cache")}
