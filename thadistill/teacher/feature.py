@@ -11,7 +11,10 @@ from torch import Tensor
 
 
 class Feature(NamedTuple):
-    """A channels-last feature whose normalisation and activation are still to be done: act(raw * scale + shift)."""
+    """A channels-last feature whose normalisation and activation are still to be done: act(raw * scale + shift).
+
+    ``raw`` may be bfloat16; finished rows are float32.
+    """
 
     raw: Float[Tensor, "h w c"]
     scale: Float[Tensor, " c"] | None = None  # None: nothing is to be done
@@ -23,7 +26,7 @@ class Feature(NamedTuple):
         if self.scale is None or self.shift is None:
             out.copy_(self.raw[top:bottom])
             return
-        torch.addcmul(self.shift, self.raw[top:bottom], self.scale, out=out)
+        torch.addcmul(self.shift, self.raw[top:bottom].to(out.dtype), self.scale, out=out)
         if self.slope != 1:
             F.leaky_relu_(out, self.slope)
 
@@ -31,6 +34,6 @@ class Feature(NamedTuple):
         """The finished rows; a view of the raw ones where nothing is to be done."""
         if self.scale is None:
             return self.raw[top:bottom]
-        out = torch.empty_like(self.raw[top:bottom])
+        out = torch.empty_like(self.raw[top:bottom], dtype=torch.float32)
         self.write_rows(top, bottom, out)
         return out

@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -27,9 +28,9 @@ class StripKernels:
     def __init__(self) -> None:
         self._library = load_native(_SOURCE)
         p, i = ctypes.c_void_p, ctypes.c_int
-        source: list[Any] = [p, p, p, ctypes.c_float, i]
-        self._library.strip_depthwise.argtypes = [*source, i, *source, i, i, p, i, i, i, i, p, p]
-        self._library.strip_moments.argtypes = [p, ctypes.c_int64, i, p, p]
+        source: list[Any] = [p, p, p, ctypes.c_float, i, i]
+        self._library.strip_depthwise.argtypes = [*source, i, *source, i, i, p, i, i, i, i, p, p, i]
+        self._library.strip_moments.argtypes = [p, i, ctypes.c_int64, i, p, p]
         self._library.strip_depthwise.restype = self._library.strip_moments.restype = None
         self._lanes = self._library.strip_lanes()
 
@@ -57,13 +58,14 @@ class StripKernels:
         """Output rows ``top:bottom`` of a depthwise convolution of ``x``, finished, doubled, and joined with ``skip``.
 
         ``buffer`` holds the finished rows that these need: (rows * stride + 2 halo) * (width + 2 halo) * padded channels.
+        Features and ``out`` may be bfloat16.
         """
         doubling = 2 if doubled else 1
         height, width = (size * doubling for size in x.raw.shape[:2])
         self._library.strip_depthwise(
             *_pointers(x),
             doubling,
-            *(_pointers(skip) if skip is not None else (None, None, None, 1.0, 0)),
+            *(_pointers(skip) if skip is not None else (None, None, None, 1.0, 0, 0)),
             height,
             width,
             weights.data_ptr(),
@@ -73,19 +75,27 @@ class StripKernels:
             bottom,
             buffer.data_ptr(),
             out.data_ptr(),
+            _rounded(out),
         )
 
     def add_moments(
         self, values: Float[Tensor, "n c"], reference: Float[Tensor, " c"], sums: Float[Tensor, "2 c"]
     ) -> None:
         """Adds the sums of values - reference, and of its square, to the float64 ``sums``."""
-        self._library.strip_moments(values.data_ptr(), *values.shape, reference.data_ptr(), sums.data_ptr())
+        self._library.strip_moments(
+            values.data_ptr(), _rounded(values), *values.shape, reference.data_ptr(), sums.data_ptr()
+        )
 
 
-def _pointers(x: Feature) -> tuple[int, int | None, int | None, float, int]:
+def _rounded(values: Tensor) -> bool:
+    assert values.dtype in (torch.float32, torch.bfloat16)
+    return values.dtype == torch.bfloat16
+
+
+def _pointers(x: Feature) -> tuple[int, int | None, int | None, float, int, bool]:
     assert x.raw.is_contiguous()
     scale, shift = (None if part is None else part.data_ptr() for part in (x.scale, x.shift))
-    return x.raw.data_ptr(), scale, shift, x.slope, x.raw.shape[2]
+    return x.raw.data_ptr(), scale, shift, x.slope, x.raw.shape[2], _rounded(x.raw)
 
 
 @functools.cache

@@ -17,19 +17,51 @@ constexpr int PIXELS = 8;  // of a row at a time: a weight is loaded once for th
 constexpr int ROWS = 256;  // whose sums are taken in float before they are added in double
 
 typedef float vf __attribute__((vector_size(VL * 4)));
+typedef uint32_t vu __attribute__((vector_size(VL * 4)));
+typedef uint16_t vh __attribute__((vector_size(VL * 2)));
+typedef uint16_t bfloat16;  // the upper half of a float's bits
 
 inline vf load(const float *p) { vf v; std::memcpy(&v, p, sizeof v); return v; }
 inline void store(float *p, vf v) { std::memcpy(p, &v, sizeof v); }
 
+inline vf load(const bfloat16 *p) {
+    vh half;
+    std::memcpy(&half, p, sizeof half);
+    const vu bits = __builtin_convertvector(half, vu) << 16;
+    vf v;
+    std::memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+// To the nearest, of two equally near the even one. Not for infinities and NaN, which no network here gives.
+inline void store(bfloat16 *p, vf v) {
+    vu bits;
+    std::memcpy(&bits, &v, sizeof bits);
+    bits += 0x7fff + ((bits >> 16) & 1);
+    const vh half = __builtin_convertvector(bits >> 16, vh);
+    std::memcpy(p, &half, sizeof half);
+}
+
+inline float one(const float *p) { return *p; }
+inline float one(const bfloat16 *p) {
+    const uint32_t bits = (uint32_t)*p << 16;
+    float v;
+    std::memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
 // act(raw * scale + shift), slope being that of a leaky ReLU (at most 1); no scale: raw as it is.
 struct Source {
-    const float *raw, *scale, *shift;
+    const void *raw;
+    const float *scale, *shift;
     float slope;
     int channels;
+    int rounded;   // raw is bfloat16
     int doubling;  // 2: every pixel stands for two by two
 };
 
-void finish_pixel(const Source &source, const float *from, float *to, int copies, int64_t apart) {
+template <class T>
+void finish_pixel(const Source &source, const T *from, float *to, int copies, int64_t apart) {
     int c = 0;
     for (; c + VL <= source.channels; c += VL) {
         vf v = load(from + c);
@@ -41,7 +73,7 @@ void finish_pixel(const Source &source, const float *from, float *to, int copies
         for (int copy = 0; copy < copies; copy++) store(to + copy * apart + c, v);
     }
     for (; c < source.channels; c++) {
-        float v = from[c];
+        float v = one(from + c);
         if (source.scale) {
             v = v * source.scale[c] + source.shift[c];
             v = v > v * source.slope ? v : v * source.slope;
@@ -50,17 +82,23 @@ void finish_pixel(const Source &source, const float *from, float *to, int copies
     }
 }
 
+template <class T>
 void finish_row(const Source &source, int y, int width, float *to, int padded) {
     const int step = source.doubling, own = width / step;
-    const float *from = source.raw + (int64_t)(y / step) * own * source.channels;
+    const T *from = (const T *)source.raw + (int64_t)(y / step) * own * source.channels;
     for (int x = 0; x < own; x++)
         finish_pixel(source, from + (int64_t)x * source.channels, to + (int64_t)x * step * padded, step, padded);
 }
 
+void finish_row(const Source &source, int y, int width, float *to, int padded) {
+    if (source.rounded) finish_row<bfloat16>(source, y, width, to, padded);
+    else finish_row<float>(source, y, width, to, padded);
+}
+
 // One row of output pixels, all channels. K, S: kernel and stride, 0 where they are known at run time only.
-template <int K, int S>
+template <int K, int S, class T>
 void convolve_row(const float *in, int64_t row, int padded, const float *weights, int kernel, int stride, int width,
-                  int channels, float *out) {
+                  int channels, T *out) {
     const int k = K ? K : kernel, s = S ? S : stride;
     for (int x = 0; x < width;) {
         const int count = x + PIXELS <= width ? PIXELS : 1;
@@ -78,61 +116,32 @@ void convolve_row(const float *in, int64_t row, int padded, const float *weights
                 }
             const int whole = channels - c < VL ? channels - c : VL;
             for (int n = 0; n < count; n++) {
-                float *to = out + (int64_t)(x + n) * channels + c;
-                if (whole == VL) store(to, sum[n]);
-                else std::memcpy(to, &sum[n], whole * sizeof(float));
+                T *to = out + (int64_t)(x + n) * channels + c;
+                if (whole == VL) {
+                    store(to, sum[n]);
+                } else {
+                    T last[VL];
+                    store(last, sum[n]);
+                    std::memcpy(to, last, whole * sizeof(T));
+                }
             }
         }
         x += count;
     }
 }
 
-}  // namespace
-
-extern "C" {
-
-int strip_lanes() { return VL; }
-
-// Rows top to bottom of a depthwise convolution of ``raw``, doubled in size or not, with the channels of ``skip`` joined.
-// height, width: of what is convolved, which is padded with zeros. weights [kernel * kernel][padded channels].
-// buffer [(bottom - top) * stride + kernel - stride][width + kernel - stride + padding][padded channels]; out [rows][width / stride][channels].
-void strip_depthwise(const float *raw, const float *scale, const float *shift, float slope, int channels, int doubling,
-                     const float *skip, const float *skip_scale, const float *skip_shift, float skip_slope,
-                     int skip_channels, int height, int width, const float *weights, int kernel, int stride, int top,
-                     int bottom, float *buffer, float *out) {
-    const Source below{raw, scale, shift, slope, channels, doubling};
-    const Source beside{skip, skip_scale, skip_shift, skip_slope, skip_channels, 1};
-    const int all = channels + skip_channels, padded = (all + VL - 1) / VL * VL;
-    const int halo = (kernel - stride + 1) / 2, first = top * stride - halo;
-    const int64_t row = (int64_t)(width + 2 * halo) * padded;
-    const int rows = (bottom - top) * stride + 2 * halo, out_width = width / stride;
-    for (int r = 0; r < rows; r++) {
-        float *to = buffer + r * row;
-        const int y = first + r;
-        if (y < 0 || y >= height) {
-            std::memset(to, 0, row * sizeof(float));
-            continue;
-        }
-        std::memset(to, 0, (int64_t)halo * padded * sizeof(float));
-        std::memset(to + row - (int64_t)halo * padded, 0, (int64_t)halo * padded * sizeof(float));
-        to += (int64_t)halo * padded;
-        if (all < padded)
-            for (int x = 0; x < width; x++)
-                std::memset(to + (int64_t)x * padded + all, 0, (padded - all) * sizeof(float));
-        finish_row(below, y, width, to, padded);
-        if (skip) finish_row(beside, y, width, to + channels, padded);
-    }
-    for (int y = 0; y < bottom - top; y++) {
-        const float *in = buffer + (int64_t)y * stride * row;
-        float *to = out + (int64_t)y * out_width * all;
-        if (kernel == 3 && stride == 1) convolve_row<3, 1>(in, row, padded, weights, kernel, stride, out_width, all, to);
-        else if (kernel == 4 && stride == 2) convolve_row<4, 2>(in, row, padded, weights, kernel, stride, out_width, all, to);
-        else convolve_row<0, 0>(in, row, padded, weights, kernel, stride, out_width, all, to);
+template <class T>
+void convolve_rows(const float *in, int64_t row, int padded, const float *weights, int kernel, int stride, int rows,
+                   int width, int channels, T *out) {
+    for (int y = 0; y < rows; y++, in += stride * row, out += (int64_t)width * channels) {
+        if (kernel == 3 && stride == 1) convolve_row<3, 1>(in, row, padded, weights, kernel, stride, width, channels, out);
+        else if (kernel == 4 && stride == 2) convolve_row<4, 2>(in, row, padded, weights, kernel, stride, width, channels, out);
+        else convolve_row<0, 0>(in, row, padded, weights, kernel, stride, width, channels, out);
     }
 }
 
-// Adds to sums [2][channels] the sums over n pixels of values - reference and of its square.
-void strip_moments(const float *values, int64_t n, int channels, const float *reference, double *sums) {
+template <class T>
+void moments(const T *values, int64_t n, int channels, const float *reference, double *sums) {
     float total[2][VL];
     for (int64_t begin = 0; begin < n; begin += ROWS) {
         const int64_t end = begin + ROWS < n ? begin + ROWS : n;
@@ -154,11 +163,59 @@ void strip_moments(const float *values, int64_t n, int channels, const float *re
         }
         for (; c < channels; c++)
             for (int64_t i = begin; i < end; i++) {
-                const double off = values[i * channels + c] - reference[c];
+                const double off = one(values + i * channels + c) - reference[c];
                 sums[c] += off;
                 sums[channels + c] += off * off;
             }
     }
+}
+
+}  // namespace
+
+extern "C" {
+
+int strip_lanes() { return VL; }
+
+// Rows top to bottom of a depthwise convolution of ``raw``, doubled in size or not, with the channels of ``skip`` joined.
+// height, width: of what is convolved, which is padded with zeros. weights [kernel * kernel][padded channels].
+// buffer [(bottom - top) * stride + kernel - stride][width + kernel - stride + padding][padded channels]; out [rows][width / stride][channels].
+// rounded, skip_rounded, out_rounded: those are bfloat16, not float.
+void strip_depthwise(const void *raw, const float *scale, const float *shift, float slope, int channels, int rounded,
+                     int doubling, const void *skip, const float *skip_scale, const float *skip_shift, float skip_slope,
+                     int skip_channels, int skip_rounded, int height, int width, const float *weights, int kernel,
+                     int stride, int top, int bottom, float *buffer, void *out, int out_rounded) {
+    const Source below{raw, scale, shift, slope, channels, rounded, doubling};
+    const Source beside{skip, skip_scale, skip_shift, skip_slope, skip_channels, skip_rounded, 1};
+    const int all = channels + skip_channels, padded = (all + VL - 1) / VL * VL;
+    const int halo = (kernel - stride + 1) / 2, first = top * stride - halo;
+    const int64_t row = (int64_t)(width + 2 * halo) * padded;
+    const int rows = (bottom - top) * stride + 2 * halo, out_width = width / stride;
+    for (int r = 0; r < rows; r++) {
+        float *to = buffer + r * row;
+        const int y = first + r;
+        if (y < 0 || y >= height) {
+            std::memset(to, 0, row * sizeof(float));
+            continue;
+        }
+        std::memset(to, 0, (int64_t)halo * padded * sizeof(float));
+        std::memset(to + row - (int64_t)halo * padded, 0, (int64_t)halo * padded * sizeof(float));
+        to += (int64_t)halo * padded;
+        if (all < padded)
+            for (int x = 0; x < width; x++)
+                std::memset(to + (int64_t)x * padded + all, 0, (padded - all) * sizeof(float));
+        finish_row(below, y, width, to, padded);
+        if (skip) finish_row(beside, y, width, to + channels, padded);
+    }
+    if (out_rounded)
+        convolve_rows(buffer, row, padded, weights, kernel, stride, bottom - top, out_width, all, (bfloat16 *)out);
+    else
+        convolve_rows(buffer, row, padded, weights, kernel, stride, bottom - top, out_width, all, (float *)out);
+}
+
+// Adds to sums [2][channels] the sums over n pixels of values - reference and of its square; rounded: values are bfloat16.
+void strip_moments(const void *values, int rounded, int64_t n, int channels, const float *reference, double *sums) {
+    if (rounded) moments((const bfloat16 *)values, n, channels, reference, sums);
+    else moments((const float *)values, n, channels, reference, sums);
 }
 
 }

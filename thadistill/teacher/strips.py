@@ -64,7 +64,7 @@ class _Moments:
 
     def add(self, values: Float[Tensor, "n c"]) -> None:
         if self._count == 0:
-            self._reference = values.mean(dim=0)
+            self._reference = values.mean(dim=0, dtype=torch.float32)
         self._count += len(values)
         if self._kernels is not None:
             self._kernels.add_moments(values, self._reference, self._sums)
@@ -92,7 +92,8 @@ class StripEngine:
     """Runs the blocks of separable networks on one image (``ModuleEngine`` is the plain way).
 
     With ``threads``, each block's rows are dealt to them in bands, so that they wait for one another once a block.
-    ``products``: what the 1x1 convolutions' factors and results are rounded to; they are more than half of the time.
+    ``products``: what the 1x1 convolutions' factors and results are rounded to; they are more than half of the time. The
+    native kernels also keep them so: half of the memory to read and write.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class StripEngine:
         self._products = products
         self._workspace = workspace
         self._kernels = strip_kernels()
+        self._kept = products if self._kernels is not None else torch.float32
         self._threads = threads
         self._taken: list[Tensor] = []
 
@@ -132,22 +134,25 @@ class StripEngine:
         middle = self._convolve(_block_of(first.children(), norm, activation), x)
         last = self._convolve(_block_of(second.children(), last_norm), middle)
 
-        def add(top: int, bottom: int) -> None:
-            total = last.raw[top:bottom]
-            last.write_rows(top, bottom, total)
-            total.add_(x.rows(top, bottom))
+        total = last.raw if last.raw.dtype == torch.float32 else self._take(*last.raw.shape)  # sums are not rounded
 
-        self._by_bands(len(last.raw), add)
+        def add(top: int, bottom: int) -> None:
+            last.write_rows(top, bottom, total[top:bottom])
+            total[top:bottom].add_(x.rows(top, bottom))
+
+        self._by_bands(len(total), add)
         self._give_back(middle.raw)
         self._give_back(x.raw)
-        return Feature(last.raw)
+        if total is not last.raw:
+            self._give_back(last.raw)
+        return Feature(total)
 
     def heads(
         self, x: Feature, weight: Float[Tensor, "o c 3 3"], bias: Float[Tensor, " o"]
     ) -> Float[Tensor, "1 o h w"]:
         """The output convolutions, back in the ordinary layout."""
         height, width, _ = x.raw.shape
-        out = x.raw.new_empty(1, len(weight), height, width)
+        out = torch.empty(1, len(weight), height, width)
 
         def convolve(top: int, bottom: int) -> None:
             for start, stop, strip in self._strips(x, top, bottom, kernel=3, stride=1):
@@ -167,7 +172,7 @@ class StripEngine:
         stride = depthwise.stride[0]
         height, width = (size * 2 if doubled or grow else size // stride for size in x.raw.shape[:2])
         weight = block.pointwise.weight[:, :, 0, 0].t().to(self._products)
-        raw = self._take(height, width, weight.shape[1])
+        raw = self._take(height, width, weight.shape[1], dtype=self._kept)
 
         def convolve(top: int, bottom: int) -> _Moments:
             moments = _Moments(weight.shape[1], self._kernels)
@@ -177,8 +182,8 @@ class StripEngine:
                 rows = self._depthwise_natively(self._kernels, depthwise, x, top, bottom, doubled, skip)
             for start, stop, z in rows:
                 out = raw[start:stop].view(-1, weight.shape[1])
-                if weight.dtype == z.dtype:
-                    torch.mm(z, weight, out=out)
+                if weight.dtype == out.dtype:
+                    torch.mm(z.to(weight.dtype), weight, out=out)
                 else:
                     out.copy_(torch.mm(z.to(weight.dtype), weight))
                 moments.add(out)
@@ -225,7 +230,7 @@ class StripEngine:
         across = (width + 2 * halo) * kernels.padded(channels)  # of the buffer, a row
         step = max(2, min(bottom - top, _NATIVE_BYTES // (4 * across * stride)))
         buffer = self._workspace.take(step * stride + 2 * halo, across)
-        z = self._workspace.take(step * (width // stride), channels)
+        z = self._workspace.take(step * (width // stride), channels, dtype=self._products)
         weights = kernels.pack(depthwise)
         for start in range(top, bottom, step):
             stop = min(start + step, bottom)
@@ -290,8 +295,8 @@ class StripEngine:
             yield top, bottom, buffer[None, first - origin : last - origin].permute(0, 3, 1, 2)
         self._workspace.give_back(buffer)
 
-    def _take(self, *shape: int) -> Tensor:
-        self._taken.append(self._workspace.take(*shape))
+    def _take(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        self._taken.append(self._workspace.take(*shape, dtype=dtype))
         return self._taken[-1]
 
     def _give_back(self, buffer: Tensor) -> None:

@@ -53,20 +53,20 @@ class Workspace:
     """
 
     def __init__(self) -> None:
-        self._free: dict[int, list[Tensor]] = {}
+        self._free: dict[tuple[int, torch.dtype], list[Tensor]] = {}
 
-    def take(self, *shape: int) -> Tensor:
-        """A float32 buffer, its content undefined."""
+    def take(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """A buffer, its content undefined."""
         size = torch.Size(shape).numel()
         try:
-            return self._free[size].pop().view(shape)
+            return self._free[size, dtype].pop().view(shape)
         except (KeyError, IndexError):
             with torch.inference_mode(False):  # an ordinary tensor can be written in every mode
-                return torch.empty(shape)
+                return torch.empty(shape, dtype=dtype)
 
     def give_back(self, buffer: Tensor) -> None:
         """Returns a buffer to the pool; nobody may use it any more."""
-        self._free.setdefault(buffer.numel(), []).append(buffer)
+        self._free.setdefault((buffer.numel(), buffer.dtype), []).append(buffer)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Workspace:
         return Workspace()
