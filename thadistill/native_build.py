@@ -34,6 +34,7 @@ def compiler() -> str | None:
     return next((found for name in names if (found := shutil.which(name))), None)
 
 
+@functools.cache
 def cpu_flags() -> frozenset[str]:
     """The processor's features as Linux names them (``avx512f``, ``avx512_vnni``, ``amx_int8``...); empty elsewhere."""
     try:
@@ -43,6 +44,16 @@ def cpu_flags() -> frozenset[str]:
     return next((frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), frozenset())
 
 
+@functools.cache
+def made_by_intel() -> bool:
+    """Whether the processor says so; False where nothing does."""
+    try:
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+@functools.cache
 def multiplies_bfloat16() -> bool:
     """Whether the processor has instructions for products of bfloat16, two to four times as fast as those of float32."""
     return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())

@@ -14,8 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
+from thadistill.native_build import multiplies_bfloat16
+
 # Quintic Newton-Schulz iteration that brings singular values near 1 fast, not exactly (Jordan et al. 2024)
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_LEAST_ROUNDED = 128  # rows and columns; smaller products gain nothing by bfloat16
 
 
 class Muon(Optimizer):
@@ -26,7 +29,7 @@ class Muon(Optimizer):
         lr: of the matrices: the spectral norm of a step (times sqrt(out/in) where out > in).
         adam_lr, betas: of the others.
         momentum: Nesterov's, of the matrices.
-        iterations: of the orthogonalisation, in float32 on CPUs and bfloat16 on GPUs.
+        iterations: of the orthogonalisation; in bfloat16 on GPUs and on CPUs that multiply it, else in float32.
     """
 
     def __init__(
@@ -79,7 +82,8 @@ class Muon(Optimizer):
 
 def orthogonalise(matrix: Float[Tensor, "m n"], iterations: int = 5) -> Float[Tensor, "m n"]:
     """The matrix with its singular values brought near 1 (between 0.7 and 1.2)."""
-    dtype = torch.float32 if matrix.device.type == "cpu" else torch.bfloat16
+    slow = matrix.device.type == "cpu" and not (multiplies_bfloat16() and min(matrix.shape) >= _LEAST_ROUNDED)
+    dtype = torch.float32 if slow else torch.bfloat16
     x = matrix.to(dtype)
     x = x / (x.norm() + 1e-7)
     tall = len(x) > x.shape[1]

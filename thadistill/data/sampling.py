@@ -82,13 +82,15 @@ class FacePixels(IterableDataset[FaceBatch]):
         self.position = position_grid(FACE_SIZE, FACE_SIZE).flatten(1).T.contiguous()
         self.error_share, self.errors = error_share, errors
         self.seed, self.start = seed, start
-        faces, poses = [targets.get("face", i) for i in range(len(targets))], targets.pose
-        if also is not None:
-            faces += [_student_face(also.get("face_region", i)) for i in range(len(also))]
-            poses = torch.cat([poses, also.pose])
+        poses = targets.pose if also is None else torch.cat([targets.pose, also.pose])
         self.pose = poses[:, POSE_PARAMETERS.facial].contiguous()
-        # [n, 16384, 4]: 131 KB a pose, read in random order
-        self.faces = torch.stack([face.half().flatten(1).T for face in faces])
+        # 131 KB a pose, read in random order
+        self.faces = torch.empty(len(poses), FACE_SIZE**2, 4, dtype=torch.float16, device=poses.device)
+        for index in range(len(targets)):
+            self.faces[index] = targets.get("face", index).flatten(1).T
+        if also is not None:
+            for index in range(len(also)):
+                self.faces[len(targets) + index] = _student_face(also.get("face_region", index)).flatten(1).T
 
     def __iter__(self) -> Iterator[FaceBatch]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.start)

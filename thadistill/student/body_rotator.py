@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from thadistill.errors import UserError
 from thadistill.pose import POSE_SIZE
-from thadistill.student.level import Doubling, SineWeights, sine_level
+from thadistill.student.level import Doubling, LayerWeights, sine_level
 from thadistill.student.siren import SineLayer, check_positive, check_whole, last_linear, planes
 from thadistill.warp import axis_positions, blend, position_grid, resize, warp
 
@@ -131,10 +131,10 @@ class BodyRotator(nn.Module):
         ):
             start = (corner - phase) // (self.sizes[-1] // image_size) + span.first
             coordinates = _coordinates(start, span.size, image_size)
-            x = _run_level([*cast(nn.ModuleList, layers)], pose, coordinates, x, doubling)
+            last = LayerWeights.of(self.last_linear) if layers is self.siren_layers[-1] else None
+            x = _run_level([*cast(nn.ModuleList, layers)], pose, coordinates, x, doubling, last)
         assert x is not None
-        channels = F.linear(x, self.last_linear.weight[:, :, 0, 0], self.last_linear.bias)
-        return Motion.split(channels.transpose(1, 2).unflatten(2, (size, size)))
+        return Motion.split(x.transpose(1, 2).unflatten(2, (size, size)))
 
     @staticmethod
     def render(motion: Motion, image: Float[Tensor, "n 4 h w"]) -> Posed:
@@ -173,6 +173,7 @@ def _run_level(
     coordinates: Float[Tensor, "n t2 2"],
     below: Float[Tensor, "n s2 c"] | None,
     doubling: Doubling | None,
+    last: LayerWeights | None,
 ) -> Float[Tensor, "n t2 d"]:
     """One level on squares, n/m in a row for each pose; ``doubling`` from the level below, where that is half as large."""
     first, *rest = layers
@@ -181,7 +182,8 @@ def _run_level(
     constant = F.linear(pose, matrix[:, channels + 2 :], bias)
     plane = torch.cat([matrix[:, channels : channels + 2].T.expand(len(pose), -1, -1), constant[:, None]], dim=1)
     features = None if below is None else matrix[:, :channels]
-    return sine_level(below, features, doubling, coordinates, plane, [SineWeights(*layer.scaled()) for layer in rest])
+    following = [LayerWeights(*layer.scaled()) for layer in rest]
+    return sine_level(below, features, doubling, coordinates, plane, following, last)
 
 
 def _coordinates(start: Int[Tensor, "n 2"], side: int, image_size: int) -> Float[Tensor, "n side2 2"]:

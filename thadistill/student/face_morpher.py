@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thadistill.pose import FACIAL_SIZE
-from thadistill.student.level import SineWeights, sine_level
+from thadistill.student.level import LayerWeights, sine_level
 from thadistill.student.siren import SineLayer, check_positive, check_whole, last_linear, planes
 from thadistill.warp import position_grid
 
@@ -60,6 +60,5 @@ class FaceMorpher(nn.Module):
         matrix, bias = layers[0].scaled()
         constant = F.linear(facial_pose, matrix[:, 2:], bias)
         plane = torch.cat([matrix[:, :2].T.expand(len(facial_pose), -1, -1), constant[:, None]], dim=1)
-        x = sine_level(None, None, None, position, plane, [SineWeights(*layer.scaled()) for layer in layers[1:]])
-        last = self.siren.last_linear
-        return F.linear(x, last.weight[:, :, 0, 0], last.bias)
+        rest = [LayerWeights(*layer.scaled()) for layer in layers[1:]]
+        return sine_level(None, None, None, position, plane, rest, LayerWeights.of(self.siren.last_linear))

@@ -12,16 +12,18 @@ import functools
 import logging
 import math
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from thadistill.native_build import NativeUnavailable, load_native, multiplies_bfloat16
+from thadistill.student.products import linear
 from thadistill.student.siren import sine_linear
 
 _SOURCE = Path(__file__).with_name("level.cpp")
@@ -42,11 +44,17 @@ class Doubling(NamedTuple):
         return cls(matrix, low.int(), torch.cat([matrix.gather(1, low[:, None]), following], dim=1).T.contiguous())
 
 
-class SineWeights(NamedTuple):
-    """A sine layer's matrix and bias, both times omega."""
+class LayerWeights(NamedTuple):
+    """A layer's matrix and bias; a sine layer's are times omega."""
 
     matrix: Float[Tensor, "d c"]
     bias: Float[Tensor, " d"]
+
+    @classmethod
+    def of(cls, layer: nn.Conv2d) -> LayerWeights:
+        """Of a linear 1x1 convolution."""
+        assert layer.bias is not None
+        return cls(layer.weight[:, :, 0, 0], layer.bias)
 
 
 def sine_level(
@@ -55,7 +63,8 @@ def sine_level(
     doubling: Doubling | None,
     coordinates: Float[Tensor, "n p 2"],
     plane: Float[Tensor, "m 3 d"],
-    rest: Sequence[SineWeights],
+    rest: Sequence[LayerWeights],
+    last: LayerWeights | None = None,
 ) -> Float[Tensor, "n p e"]:
     """Sine layers at p pixels of each of n squares, n/m in a row for each of m poses.
 
@@ -64,12 +73,15 @@ def sine_level(
         doubling: along either axis; None where the level below has the same pixels.
         coordinates: x, y of each pixel.
         plane: what the first layer's phase has of x, of y, and for itself, in each pose.
-        rest: the layers after the first.
+        rest: the sine layers after the first. last: a layer without a sine after those.
     """
     kernels = _kernels() if plane.device.type == "cpu" and plane.dtype == torch.float32 else None
     if kernels is None:
-        return _level_by_torch(below, features, doubling, coordinates, plane, rest)
-    return _Level.apply(kernels, below, features, doubling, coordinates, plane, *(x for layer in rest for x in layer))
+        x = _level_by_torch(below, features, doubling, coordinates, plane, rest)
+        return x if last is None else F.linear(x, last.matrix, last.bias)
+    layers = [*rest, *([] if last is None else [last])]
+    weights = [tensor for layer in layers for tensor in layer]
+    return _Level.apply(kernels, below, features, doubling, coordinates, plane, last is not None, *weights)
 
 
 def _level_by_torch(
@@ -78,7 +90,7 @@ def _level_by_torch(
     doubling: Doubling | None,
     coordinates: Tensor,
     plane: Tensor,
-    rest: Sequence[SineWeights],
+    rest: Sequence[LayerWeights],
 ) -> Tensor:
     n, points, _ = coordinates.shape
     ones = coordinates.new_ones(1).expand(n, points, 1)
@@ -199,47 +211,57 @@ class _Level(torch.autograd.Function):
     """:func:`sine_level` by the kernels."""
 
     @staticmethod
-    def forward(ctx, kernels, below, features, doubling, coordinates, plane, *rest):  # type: ignore[no-untyped-def]
+    def forward(ctx, kernels, below, features, doubling, coordinates, plane, ends, *rest):  # type: ignore[no-untyped-def]
         n, points, _ = coordinates.shape
         coordinates, plane = coordinates.contiguous(), plane.contiguous()
         raised = None
         if below is not None:
-            given = below.reshape(-1, below.shape[-1])
-            raised = given @ features.T
+            raised = linear(below.reshape(-1, below.shape[-1]), features)
             doubling = _same(math.isqrt(points)) if doubling is None else doubling
         x, slope, seen = kernels.enter(raised, doubling, coordinates, plane, copied=bool(rest))
-        kept = [slope]
+        slopes, inputs = [slope], []
         for index in range(0, len(rest), 2):
             matrix, bias = rest[index : index + 2]
-            x = x @ matrix.T
-            slope, following = kernels.sine(x, bias, copied=index + 2 < len(rest))
-            kept += [seen, slope]
-            seen = following
-        inputs = (below, features) if below is not None else ()
-        ctx.save_for_backward(*kept, *rest[::2], *inputs)
-        ctx.kernels, ctx.doubling, ctx.coordinates, ctx.poses = kernels, doubling, coordinates, len(plane)
-        ctx.layers = len(rest) // 2
+            inputs.append(seen)
+            if ends and index + 2 == len(rest):
+                x = linear(x, matrix, bias)
+            else:
+                x = linear(x, matrix)
+                slope, seen = kernels.sine(x, bias, copied=index + 2 < len(rest))
+                slopes.append(slope)
+        given = (below, features) if below is not None else ()
+        ctx.save_for_backward(*slopes, *inputs, *rest[::2], *given)
+        ctx.kernels, ctx.doubling, ctx.coordinates, ctx.poses, ctx.ends = (
+            kernels,
+            doubling,
+            coordinates,
+            len(plane),
+            ends,
+        )
+        ctx.layers = len(inputs)
         return x.view(n, points, -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         kernels, layers = ctx.kernels, ctx.layers
-        kept, saved = ctx.saved_tensors[: 1 + 2 * layers], ctx.saved_tensors[1 + 2 * layers :]
-        matrices, inputs = saved[:layers], saved[layers:]
-        shape = gradient.shape
-        gradient = gradient.reshape(-1, shape[-1]).to(kernels.kept, copy=True)
+        saved = iter(ctx.saved_tensors)
+        slopes = list(islice(saved, 1 + layers - ctx.ends))
+        inputs, matrices = list(islice(saved, layers)), list(islice(saved, layers))
+        given = list(saved)
+        gradient = gradient.reshape(-1, gradient.shape[-1])
         to_rest: list[Tensor] = []
+        to_last_bias = gradient.sum(0)
+        gradient = gradient.to(kernels.kept, copy=True)
         for index in reversed(range(layers)):
-            seen, slope = kept[1 + 2 * index : 3 + 2 * index]
-            to_bias = kernels.turn(gradient, slope)
-            to_rest = [(gradient.T @ seen).float(), to_bias, *to_rest]
+            linear_only = ctx.ends and index == layers - 1
+            to_bias = to_last_bias if linear_only else kernels.turn(gradient, slopes.pop())
+            to_rest = [(gradient.T @ inputs[index]).float(), to_bias, *to_rest]
             gradient = gradient @ matrices[index].to(kernels.kept)
-        to_plane, to_raised = kernels.leave(gradient, kept[0], ctx.doubling, ctx.coordinates, ctx.poses)
+        to_plane, to_raised = kernels.leave(gradient, slopes[0], ctx.doubling, ctx.coordinates, ctx.poses)
         to_below = to_features = None
-        if inputs:
-            below, features = inputs
-            given = below.reshape(-1, below.shape[-1]).to(kernels.kept)
-            to_features = (to_raised.T @ given).float()
+        if given:
+            below, features = given
+            to_features = (to_raised.T @ below.reshape(-1, below.shape[-1]).to(kernels.kept)).float()
             to_below = (to_raised @ features.to(kernels.kept)).float().view(below.shape)
-        return None, to_below, to_features, None, None, to_plane, *to_rest
+        return None, to_below, to_features, None, None, to_plane, None, *to_rest
