@@ -60,6 +60,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", [4, 16, 64])
+@torch.no_grad()
 def test_patches_equal_the_whole_image(size: int, shape: str) -> None:
     torch.manual_seed(0)
     rotator, pose = BodyRotator(*SHAPES[shape]), poses(4)
@@ -74,7 +75,7 @@ def test_patches_equal_the_whole_image(size: int, shape: str) -> None:
 
 @pytest.fixture
 def exact_gradients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The backward pass in float32 on every processor; tests/student/test_level.py has what bfloat16 makes of it."""
+    """Training in float32 on every processor; tests/student/test_level.py has what bfloat16 makes of it."""
     monkeypatch.setattr(level, "multiplies_bfloat16", lambda: False)
     level._kernels.cache_clear()
     yield
@@ -96,6 +97,7 @@ def test_patches_have_the_whole_images_gradient() -> None:
 
 @pytest.mark.parametrize("size", [2, 5, 6])
 @pytest.mark.parametrize("shape", SHAPES)
+@torch.no_grad()
 def test_squares_of_any_size_anywhere_and_several_of_a_pose(size: int, shape: str) -> None:
     torch.manual_seed(0)
     rotator, pose = BodyRotator(*SHAPES[shape]), poses(2)
@@ -121,6 +123,7 @@ def test_the_sine_layers_gradient_is_autograds() -> None:
     assert torch.autograd.gradcheck(lambda *given: sine_linear(*given, 3.0), (x, matrix, bias))
 
 
+@torch.no_grad()
 def test_face_pixels_equal_the_whole_crop() -> None:
     torch.manual_seed(0)
     face, pose = FaceMorpher(width=16, depth=3), poses(2)[:, :39]

@@ -1,4 +1,5 @@
 // What a SIREN level does besides its matrix products, forwards and backwards, in one pass each; called by level.py.
+// Forwards the products too, where the processor multiplies bfloat16: sums of such products stay float.
 //
 // Rows are pixels, channels contiguous. What the backward pass needs is kept in T: float, or bfloat16 where the processor
 // multiplies that. Channels are handled in vectors, the last one partly filled.
@@ -7,6 +8,10 @@
 #include <cstdint>
 #include <cstring>
 #include <vector>
+
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -104,7 +109,7 @@ void enter(const float *raised, Doubling doubling, const float *coordinates, con
                 }
                 vf sine, cosine;
                 sine_cosine(phase, sine, cosine);
-                store(out + pixel * channels + c, sine, count);
+                if (out) store(out + pixel * channels + c, sine, count);
                 store(slope + pixel * channels + c, cosine, count);
                 if (copy) store(copy + pixel * channels + c, sine, count);
             }
@@ -127,6 +132,100 @@ void sine(float *phase, const float *bias, int64_t rows, int channels, T *slope,
             if (copy) store(copy + i, s, count);
         }
 }
+
+#if defined(__AVX512BF16__)
+
+constexpr int ROWS = 4, VECTORS = 6;  // of a tile at the most: 24 sums, 6 of the matrix's vectors and a pair of inputs
+constexpr int64_t CHUNK = 64;         // rows that a thread takes at a time: they and the matrix stay in its cache
+
+// A matrix [channels][given] in bfloat16 as tiles read it: blocks of vectors of channels; in each, by pairs of inputs.
+struct Packed {
+    std::vector<uint32_t> content;
+    const uint32_t *panels;  // at a cache line
+    int given, channels, pairs, vectors, most;
+
+    Packed(const float *matrix, int given, int channels)
+        : given(given), channels(channels), pairs((given + 1) / 2), vectors((channels + VL - 1) / VL) {
+        const int blocks = (vectors + VECTORS - 1) / VECTORS;
+        most = (vectors + blocks - 1) / blocks;
+        content.assign((int64_t)vectors * pairs * VL + 16, 0);
+        uint32_t *to = (uint32_t *)(((uintptr_t)content.data() + 63) / 64 * 64);
+        panels = to;
+        std::vector<bf16> row(2 * pairs, bf16{0});
+        for (int c = 0; c < channels; c++) {
+            for (int k = 0; k < given; k += VL) store(&row[k], load(matrix + (int64_t)c * given + k, given - k), given - k);
+            const int vector = c / VL, first = vector / most * most, width = std::min(most, vectors - first);
+            uint32_t *column = to + (int64_t)first * pairs * VL + (vector - first) * VL + c % VL;
+            for (int pair = 0; pair < pairs; pair++) std::memcpy(column + (int64_t)pair * width * VL, &row[2 * pair], 4);
+        }
+    }
+};
+
+// Where a layer's results go: sin(sum + bias) to out and copy, those that are wanted, its slopes; without slopes the sum to out.
+struct Ends {
+    const float *bias;
+    float *out;
+    bf16 *slope, *copy;
+};
+
+template <int R, int V>
+void tile(const bf16 *x, const Packed &matrix, int first, int64_t row, const Ends &ends) {
+    const int given = matrix.given;
+    const uint32_t *panel = matrix.panels + (int64_t)first * matrix.pairs * VL;
+    __m512 sum[R][V];
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) sum[r][v] = _mm512_setzero_ps();
+    for (int pair = 0; pair < matrix.pairs; pair++, panel += V * VL) {
+        __m512bh weights[V];
+        for (int v = 0; v < V; v++) weights[v] = (__m512bh)_mm512_load_si512(panel + v * VL);
+        for (int r = 0; r < R; r++) {
+            const bf16 *from = x + (row + r) * given + 2 * pair;
+            uint32_t two = 0;
+            if (2 * pair + 1 < given) std::memcpy(&two, from, 4);
+            else two = from->bits;
+            const __m512bh inputs = (__m512bh)_mm512_set1_epi32(two);
+            for (int v = 0; v < V; v++) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], inputs, weights[v]);
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) {
+            const int c = (first + v) * VL, count = matrix.channels - c;
+            const int64_t i = (row + r) * matrix.channels + c;
+            if (!ends.slope) {
+                store(ends.out + i, (vf)sum[r][v], count);
+                continue;
+            }
+            vf s, o;
+            sine_cosine((vf)sum[r][v] + load(ends.bias + c, count), s, o);
+            if (ends.out) store(ends.out + i, s, count);
+            store(ends.slope + i, o, count);
+            if (ends.copy) store(ends.copy + i, s, count);
+        }
+}
+
+template <int V>
+void tiles(const bf16 *x, const Packed &matrix, int first, int64_t row, int64_t end, const Ends &ends) {
+    for (; row + ROWS <= end; row += ROWS) tile<ROWS, V>(x, matrix, first, row, ends);
+    for (; row < end; row++) tile<1, V>(x, matrix, first, row, ends);
+}
+
+void layer(const bf16 *x, int64_t rows, const Packed &matrix, const Ends &ends, int threads) {
+    const auto run = [&](int64_t row, int64_t end) {
+        for (int first = 0; first < matrix.vectors; first += matrix.most)
+            switch (std::min(matrix.most, matrix.vectors - first)) {
+                case 1: tiles<1>(x, matrix, first, row, end, ends); break;
+                case 2: tiles<2>(x, matrix, first, row, end, ends); break;
+                case 3: tiles<3>(x, matrix, first, row, end, ends); break;
+                case 4: tiles<4>(x, matrix, first, row, end, ends); break;
+                case 5: tiles<5>(x, matrix, first, row, end, ends); break;
+                default: tiles<6>(x, matrix, first, row, end, ends);
+            }
+    };
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (int64_t row = 0; row < rows; row += CHUNK) run(row, std::min(row + CHUNK, rows));
+}
+
+#endif
 
 // gradient *= slope, and the sum of its rows.
 template <class T>
@@ -225,4 +324,20 @@ void leave(const T *gradient, const T *slope, Doubling doubling, const float *co
 extern "C" {
 EXPORT(float, f32)
 EXPORT(bf16, bf16)
+
+int level_multiplies() {
+#if defined(__AVX512BF16__)
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+#if defined(__AVX512BF16__)
+// x [rows][given] times the transposed matrix [channels][given], which is rounded to bfloat16 here; see Ends for the rest.
+void level_layer(const bf16 *x, int64_t rows, int given, const float *matrix, int channels, const float *bias, float *out,
+                 void *slope, void *copy, int threads) {
+    layer(x, rows, Packed(matrix, given, channels), {bias, out, (bf16 *)slope, (bf16 *)copy}, threads);
+}
+#endif
 }

@@ -1,8 +1,9 @@
 """Level: the sine layers of one SIREN level at chosen pixels, as students are trained through them.
 
 Pose and position enter as a plane, the level below is doubled on the way in. On a CPU C++ kernels do what is not a matrix
-product, where there is a compiler; and where the processor multiplies bfloat16, the backward pass is made in it: gradients
-may have three digits, values and weights remain float32.
+product, where there is a compiler. Where the processor multiplies bfloat16, the factors of products are rounded to it: in
+the backward pass, and where there is one to come, in the forward pass, whose sums are float32. Weights, and values that
+nobody wants gradients of, remain float32.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ def sine_level(
         return x if last is None else F.linear(x, last.matrix, last.bias)
     layers = [*rest, *([] if last is None else [last])]
     weights = [tensor for layer in layers for tensor in layer]
-    return _Level.apply(kernels, below, features, doubling, coordinates, plane, last is not None, *weights)
+    rounded = kernels.multiplies and torch.is_grad_enabled() and any(x.requires_grad for x in (plane, *weights))
+    how = _How(kernels, rounded, last is not None)
+    return _Level.apply(how, below, features, doubling, coordinates, plane, *weights)
 
 
 def _level_by_torch(
@@ -115,6 +118,14 @@ def _double(x: Float[Tensor, "n s2 c"], matrix: Float[Tensor, "t s"]) -> Float[T
     return torch.matmul(matrix, rows).reshape(n, side * side, channels)
 
 
+class Sines(NamedTuple):
+    """What a sine layer gives at n pixels, as far as it is wanted: its values, in float32 and as products have them."""
+
+    out: Float[Tensor, "n c"] | None
+    seen: Float[Tensor, "n c"] | None
+    slope: Float[Tensor, "n c"]
+
+
 class LevelKernels:
     """The functions of level.cpp, for what the backward pass is made in."""
 
@@ -129,35 +140,82 @@ class LevelKernels:
         self._sine.argtypes = [p, p, long, i, p, p, i]
         self._turn.argtypes = [p, p, long, i, p, i]
         self._leave.argtypes = [p, p, p, p, i, i, p, long, long, i, i, p, p, i]
-        for function in (self._enter, self._sine, self._turn, self._leave):
+        functions = [self._enter, self._sine, self._turn, self._leave]
+        self.multiplies = kept == torch.bfloat16 and bool(library.level_multiplies())
+        if self.multiplies:
+            self._layer = library.level_layer
+            self._layer.argtypes = [p, long, i, p, i, p, p, p, p, i]
+            functions.append(self._layer)
+        for function in functions:
             function.restype = None
 
     def enter(
-        self, raised: Tensor | None, doubling: Doubling | None, coordinates: Tensor, plane: Tensor, copied: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The first layer's output [n * p, d], its slopes, and the output as the backward pass has it, where ``copied``."""
+        self,
+        raised: Tensor | None,
+        doubling: Doubling | None,
+        coordinates: Tensor,
+        plane: Tensor,
+        *,
+        whole: bool = True,
+        copied: bool,
+    ) -> Sines:
+        """The first layer, at n squares of p pixels each."""
         n, points, _ = coordinates.shape
         m, _, channels = plane.shape
-        out = plane.new_empty(n * points, channels)
-        slope, copy = self._beside(out, copied)
+        to = self._room(n * points, channels, whole, copied)
         self._enter(
             *(_address(raised), *_of(doubling), coordinates.data_ptr(), plane.data_ptr(), n, n // m, points, channels),
-            *(out.data_ptr(), slope.data_ptr(), _address(copy), torch.get_num_threads()),
+            *(_address(to.out), to.slope.data_ptr(), self._copy(to), torch.get_num_threads()),
         )
-        return out, slope, out if copy is None else copy
+        return to
 
-    def sine(self, phase: Tensor, bias: Tensor, copied: bool) -> tuple[Tensor, Tensor]:
-        """Makes sin(phase + bias) of ``phase`` in place; gives its slopes, and it as the backward pass has it."""
-        slope, copy = self._beside(phase, copied)
+    def sine(self, phase: Tensor, bias: Tensor, *, copied: bool) -> Sines:
+        """sin(phase + bias), in the place of ``phase``."""
+        rows, channels = phase.shape
+        to = self._room(rows, channels, False, copied)._replace(out=phase)
+        to = to if self.kept != phase.dtype else to._replace(seen=phase)
         self._sine(
-            *(phase.data_ptr(), bias.data_ptr(), *phase.shape, slope.data_ptr(), _address(copy)),
+            *(phase.data_ptr(), bias.data_ptr(), *phase.shape, to.slope.data_ptr(), self._copy(to)),
             torch.get_num_threads(),
         )
-        return slope, phase if copy is None else copy
+        return to
 
-    def _beside(self, out: Tensor, copied: bool) -> tuple[Tensor, Tensor | None]:
-        slope = torch.empty_like(out, dtype=self.kept)
-        return slope, torch.empty_like(slope) if copied and self.kept != out.dtype else None
+    def layer(self, x: Float[Tensor, "n c"], weights: LayerWeights, *, whole: bool, copied: bool) -> Sines:
+        """A whole sine layer of what is bfloat16."""
+        to = self._room(len(x), len(weights.matrix), whole, copied)
+        self._multiply(x, weights.matrix, weights.bias, to.out, to.slope, to.seen)
+        return to
+
+    def product(self, x: Float[Tensor, "n c"], matrix: Float[Tensor, "d c"]) -> Float[Tensor, "n d"]:
+        """x W^T of what is bfloat16, in float32."""
+        out = torch.empty(len(x), len(matrix))
+        self._multiply(x, matrix, None, out, None, None)
+        return out
+
+    def _multiply(
+        self,
+        x: Tensor,
+        matrix: Tensor,
+        bias: Tensor | None,
+        out: Tensor | None,
+        slope: Tensor | None,
+        seen: Tensor | None,
+    ) -> None:
+        assert x.dtype == torch.bfloat16
+        x, matrix = x.contiguous(), matrix.contiguous()
+        self._layer(
+            *(x.data_ptr(), *x.shape, matrix.data_ptr(), len(matrix), _address(bias)),
+            *(_address(out), _address(slope), _address(seen), torch.get_num_threads()),
+        )
+
+    def _room(self, rows: int, channels: int, whole: bool, copied: bool) -> Sines:
+        own = self.kept == torch.float32  # then one tensor is both
+        out = torch.empty(rows, channels) if whole or own else None
+        slope = torch.empty(rows, channels, dtype=self.kept)
+        return Sines(out, out if own else torch.empty_like(slope) if copied else None, slope)
+
+    def _copy(self, to: Sines) -> int | None:
+        return None if self.kept == torch.float32 else _address(to.seen)
 
     def turn(self, gradient: Tensor, slope: Tensor) -> Tensor:
         """Multiplies ``gradient`` by ``slope`` in place; gives the sum of its rows in float32."""
@@ -207,54 +265,66 @@ def _same(side: int) -> Doubling:
     return Doubling.of(torch.eye(side))
 
 
+class _How(NamedTuple):
+    """How a level is run: whether the products' factors are rounded in the forward pass too, and a linear layer ends it."""
+
+    kernels: LevelKernels
+    rounded: bool
+    ends: bool
+
+
 class _Level(torch.autograd.Function):
     """:func:`sine_level` by the kernels."""
 
     @staticmethod
-    def forward(ctx, kernels, below, features, doubling, coordinates, plane, ends, *rest):  # type: ignore[no-untyped-def]
+    def forward(ctx, how, below, features, doubling, coordinates, plane, *rest):  # type: ignore[no-untyped-def]
+        kernels, rounded = how.kernels, how.rounded
         n, points, _ = coordinates.shape
         coordinates, plane = coordinates.contiguous(), plane.contiguous()
+        layers = [LayerWeights(*rest[index : index + 2]) for index in range(0, len(rest), 2)]
+        sines = layers[:-1] if how.ends else layers
         raised = None
         if below is not None:
-            raised = linear(below.reshape(-1, below.shape[-1]), features)
+            below = below.reshape(-1, below.shape[-1]).to(kernels.kept if rounded else below.dtype)
+            raised = kernels.product(below, features) if rounded else linear(below, features)
             doubling = _same(math.isqrt(points)) if doubling is None else doubling
-        x, slope, seen = kernels.enter(raised, doubling, coordinates, plane, copied=bool(rest))
-        slopes, inputs = [slope], []
-        for index in range(0, len(rest), 2):
-            matrix, bias = rest[index : index + 2]
-            inputs.append(seen)
-            if ends and index + 2 == len(rest):
-                x = linear(x, matrix, bias)
+        whole = not (rounded and sines)
+        x = kernels.enter(raised, doubling, coordinates, plane, whole=whole, copied=bool(layers))
+        passed = [x]
+        for number, layer in enumerate(sines, 1):
+            copied = number < len(layers)
+            if rounded:
+                x = kernels.layer(x.seen, layer, whole=number == len(sines), copied=copied)
             else:
-                x = linear(x, matrix)
-                slope, seen = kernels.sine(x, bias, copied=index + 2 < len(rest))
-                slopes.append(slope)
+                x = kernels.sine(linear(x.out, layer.matrix), layer.bias, copied=copied)
+            passed.append(x)
+        out = linear(x.out, *layers[-1]) if how.ends else x.out
+        slopes, inputs = [x.slope for x in passed], [x.seen for x in passed[: len(layers)]]
         given = (below, features) if below is not None else ()
         ctx.save_for_backward(*slopes, *inputs, *rest[::2], *given)
-        ctx.kernels, ctx.doubling, ctx.coordinates, ctx.poses, ctx.ends = (
-            kernels,
+        ctx.how, ctx.doubling, ctx.coordinates, ctx.poses, ctx.layers = (
+            how,
             doubling,
             coordinates,
             len(plane),
-            ends,
+            len(layers),
         )
-        ctx.layers = len(inputs)
-        return x.view(n, points, -1)
+        return out.view(n, points, -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        kernels, layers = ctx.kernels, ctx.layers
+        (kernels, _, ends), layers = ctx.how, ctx.layers
         saved = iter(ctx.saved_tensors)
-        slopes = list(islice(saved, 1 + layers - ctx.ends))
+        slopes = list(islice(saved, 1 + layers - ends))
         inputs, matrices = list(islice(saved, layers)), list(islice(saved, layers))
         given = list(saved)
         gradient = gradient.reshape(-1, gradient.shape[-1])
-        to_rest: list[Tensor] = []
         to_last_bias = gradient.sum(0)
         gradient = gradient.to(kernels.kept, copy=True)
+        to_rest: list[Tensor] = []
         for index in reversed(range(layers)):
-            linear_only = ctx.ends and index == layers - 1
+            linear_only = ends and index == layers - 1
             to_bias = to_last_bias if linear_only else kernels.turn(gradient, slopes.pop())
             to_rest = [(gradient.T @ inputs[index]).float(), to_bias, *to_rest]
             gradient = gradient @ matrices[index].to(kernels.kept)
@@ -262,6 +332,6 @@ class _Level(torch.autograd.Function):
         to_below = to_features = None
         if given:
             below, features = given
-            to_features = (to_raised.T @ below.reshape(-1, below.shape[-1]).to(kernels.kept)).float()
-            to_below = (to_raised @ features.to(kernels.kept)).float().view(below.shape)
-        return None, to_below, to_features, None, None, to_plane, None, *to_rest
+            to_features = (to_raised.T @ below.to(kernels.kept)).float()
+            to_below = (to_raised @ features.to(kernels.kept)).float().view(len(ctx.coordinates), -1, below.shape[-1])
+        return None, to_below, to_features, None, None, to_plane, *to_rest
