@@ -31,12 +31,15 @@ def plot(rows: list[dict[str, str]], path: Path) -> None:
     )
     for axes, character in zip(panels[0], characters, strict=True):
         shown = [row for row in rows if row["character"] == character]
+        named = set()
         for _, run in groupby(shown, key=lambda row: row["name"]):
             line = list(run)
             style = ":" if line[0]["recipe"] == "paper" else {"cold": "-", "warm": "--"}[line[0]["start"]]
             minutes, decibels = ([float(row[key]) for row in line] for key in ("minutes", "psnr"))
             colour = f"C{labels.index(label(line[0]))}"
-            axes.plot(minutes, decibels, style, color=colour, label=label(line[0]))
+            name = "_" if label(line[0]) in named else label(line[0])  # one line of the legend for all budgets
+            named.add(name)
+            axes.plot(minutes, decibels, style, color=colour, label=name)
             axes.plot(minutes[-1:], decibels[-1:], "o", color=colour)
         axes.set(title=character, xlabel="minutes of wall-clock, teacher included", ylabel="psnr to the teacher (dB)")
         axes.set_xlim(left=0)
