@@ -35,22 +35,24 @@ def compiler() -> str | None:
 
 
 @functools.cache
+def _cpu_lines() -> tuple[str, ...]:
+    """What Linux says of the processors; nothing elsewhere."""
+    try:
+        return tuple(Path("/proc/cpuinfo").read_text().splitlines())
+    except OSError:
+        return ()
+
+
 def cpu_flags() -> frozenset[str]:
     """The processor's features as Linux names them (``avx512f``, ``avx512_vnni``, ``amx_int8``...); empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return next((frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), frozenset())
+    return next(
+        (frozenset(line.split(":", 1)[1].split()) for line in _cpu_lines() if line.startswith("flags")), frozenset()
+    )
 
 
-@functools.cache
 def made_by_intel() -> bool:
     """Whether the processor says so; False where nothing does."""
-    try:
-        return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
+    return any("GenuineIntel" in line for line in _cpu_lines())
 
 
 @functools.cache
