@@ -43,16 +43,20 @@ def _cpu_lines() -> tuple[str, ...]:
         return ()
 
 
+def cpu_field(name: str) -> str:
+    """A line of what Linux says of the first processor, as ``model name`` or ``cpu family``; empty elsewhere."""
+    fields = (line.partition(":") for line in _cpu_lines())
+    return next((value.strip() for key, _, value in fields if key.strip() == name), "")
+
+
 def cpu_flags() -> frozenset[str]:
     """The processor's features as Linux names them (``avx512f``, ``avx512_vnni``, ``amx_int8``...); empty elsewhere."""
-    return next(
-        (frozenset(line.split(":", 1)[1].split()) for line in _cpu_lines() if line.startswith("flags")), frozenset()
-    )
+    return frozenset(cpu_field("flags").split())
 
 
 def made_by_intel() -> bool:
     """Whether the processor says so; False where nothing does."""
-    return any("GenuineIntel" in line for line in _cpu_lines())
+    return cpu_field("vendor_id") == "GenuineIntel"
 
 
 @functools.cache

@@ -10,6 +10,7 @@ import torch
 from thadistill.data.poses import sample_poses
 from thadistill.memory import keep_freed_memory
 from thadistill.metrics.speed import Contestant, hardware, measure_speed, measure_speeds
+from thadistill.native_build import cpu_field
 
 
 def test_times_what_is_called() -> None:
@@ -74,3 +75,9 @@ def test_memory_is_seen() -> None:
         "threads",
     }
     assert "cores" in hardware()
+
+
+@pytest.mark.skipif(not cpu_field("cpu family"), reason="only Linux on x86 tells the processor's family")
+def test_hardware_tells_generations_apart() -> None:
+    """Hosts call several generations of one maker alike."""
+    assert f"(family {cpu_field('cpu family')}, model {cpu_field('model')})" in hardware()

@@ -36,6 +36,7 @@ def faces() -> tuple[list[Tensor], torch.nn.Module]:
 
 CASES: dict[str, Callable[[], tuple[list[Tensor], torch.nn.Module]]] = {
     "squares of 6, widths no multiple of a vector": lambda: bodies(6, -1, width_scale=0.1),
+    "squares of 2 that read the fewest coarse pixels": lambda: bodies(2, -1, width_scale=0.1),
     "squares of 4": lambda: bodies(4, 0, width_scale=0.2),
     "levels of one size": lambda: bodies(4, 0, sizes=(512, 512), widths=(17, 9)),
     "one level": lambda: bodies(5, 0, sizes=(512,), widths=(33,), depth=4),

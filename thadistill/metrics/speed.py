@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from thadistill.memory import return_freed_memory
+from thadistill.native_build import cpu_field
 
 Frame = Callable[[Tensor], object]
 
@@ -57,17 +58,16 @@ class Speed:
 
 
 def hardware(device: torch.device | str = "cpu") -> str:
-    """The processor's name and how many cores this process may use, or the GPU's name."""
+    """The processor's name and how many cores this process may use, or the GPU's name.
+
+    With the processor's family and model where Linux tells them: hosts give several generations one name.
+    """
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        named = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        name = named[0] if named else name
+    name = cpu_field("model name") or platform.processor() or platform.machine()
+    family, model = cpu_field("cpu family"), cpu_field("model")
+    name += f" (family {family}, model {model})" if family and model else ""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{name}, {cores} cores, {torch.backends.cpu.get_cpu_capability()}"
 
