@@ -129,8 +129,8 @@ class BodyPatches(IterableDataset[BodyBatch]):
         size: side in pixels; 512 gives whole images, as the paper trains on. Small squares cost more a pixel, for the
             borders of the coarse levels, but show many more poses and places a step: neighbours err alike.
         overhang: corners are multiples of 4 less this many pixels, and the outermost squares reach over the edges by as
-            many, where the border pixel repeats. Squares of 2 at 1 ask for the fewest coarse pixels, 4 of either level
-            (of 6 at 1 for 9 and 16, as of 4 at 0); that they never hold the pixels between is not seen in the errors there.
+            many, where the border pixel repeats. Squares of 6 at 1 ask for as few coarse pixels as squares of 4 at 0, 9 and
+            16 of the two levels; squares of 2 at 1 for 4 of either.
         visible_share: the share of squares drawn where the character is ever seen, in proportion to how much of the square
             that is; the others fall anywhere, so that the background is learned as well.
         error_share: of the squares, drawn in proportion to the above times the error that ``errors`` has there; 0 ignores
