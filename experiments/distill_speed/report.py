@@ -44,7 +44,7 @@ def plot(rows: list[dict[str, str]], path: Path) -> None:
         axes.set(title=character, xlabel="minutes of wall-clock, teacher included", ylabel="psnr to the teacher (dB)")
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, loc="center")
+        axes.legend(fontsize=8, loc="lower left")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
