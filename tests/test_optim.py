@@ -40,3 +40,46 @@ def test_a_convolutions_step_has_the_rates_norm() -> None:
     optimizer.step()
     norm = float(torch.linalg.matrix_norm(weight.detach()[:, :, 0, 0], 2))
     assert 0.006 < norm < 0.013
+
+
+def test_a_damped_step_is_orthogonal_where_inputs_are_white() -> None:
+    generator = torch.Generator().manual_seed(2)
+    gradient = torch.randn(24, 16, generator=generator) + 5.0  # one direction of the inputs has most of it
+    weight = torch.nn.Parameter(torch.zeros(24, 16))
+    optimizer = Muon([{"params": [weight], "matrices": True}], lr=0.01, iterations=12, damping=0.5)
+    (weight * gradient).sum().backward()
+    optimizer.step()
+    # by the symmetric root, which gives the same step as the optimiser's triangular one
+    moments = (gradient.T @ gradient).double()
+    values, vectors = torch.linalg.eigh(moments / moments.diagonal().mean() + 0.5 * torch.eye(16))
+    root = ((vectors * values**-0.5) @ vectors.T * 1.5**0.5).float()
+    u, _, v = torch.linalg.svd(gradient @ root, full_matrices=False)
+    expected = -0.01 * (24 / 16) ** 0.5 * (u @ v) @ root
+    assert float((weight.detach() - expected).norm() / expected.norm()) < 0.2  # singular values are near 1, not at it
+    assert float(torch.nn.functional.cosine_similarity(weight.detach().flatten(), expected.flatten(), dim=0)) > 0.98
+
+
+def test_much_damping_is_no_whitening() -> None:
+    def after(damping: float | None) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(3)
+        weight = torch.nn.Parameter(torch.zeros(8, 16))
+        optimizer = Muon([{"params": [weight], "matrices": True}], lr=0.1, damping=damping)
+        for _ in range(12):
+            inputs = torch.randn(64, 16, generator=generator) + 1.0
+            optimizer.zero_grad()
+            (inputs @ (weight - 1.0).T).square().mean().backward()
+            optimizer.step()
+        return weight.detach()
+
+    torch.testing.assert_close(after(1e6), after(None), atol=1e-3, rtol=0)
+    assert float((after(0.5) - after(None)).abs().max()) > 0.05
+
+
+def test_gradients_that_are_no_numbers_do_not_end_a_training() -> None:
+    weight = torch.nn.Parameter(torch.zeros(8, 8))
+    optimizer = Muon([{"params": [weight], "matrices": True}], lr=0.01, damping=0.5)
+    for _ in range(2):
+        optimizer.zero_grad()
+        (weight * float("nan")).sum().backward()
+        optimizer.step()
+    assert not bool(weight.isfinite().any())

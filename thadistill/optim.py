@@ -1,4 +1,4 @@
-"""Optimisers: Muon for the sine layers' matrices, with Adam for what is no matrix.
+"""Optimisers: Muon, by choice on whitened inputs, for the sine layers' matrices; Adam for what is no matrix.
 
 Library versions (torch.optim.Muon, pytorch_optimizer) orthogonalise in bfloat16, which CPUs without such instructions
 emulate at a tenth of their speed, and torch's refuses the 1x1 convolutions that the published files hold.
@@ -19,6 +19,8 @@ from thadistill.native_build import multiplies_bfloat16
 # Quintic Newton-Schulz iteration that brings singular values near 1 fast, not exactly (Jordan et al. 2024)
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _LEAST_ROUNDED = 128  # rows and columns; smaller products gain nothing by bfloat16
+# What whitening looks at: every other gradient, a mean over some 20 steps, taken up every 10.
+_LOOK, _KEEP, _RENEW = 2, 0.9, 10
 
 
 class Muon(Optimizer):
@@ -30,6 +32,10 @@ class Muon(Optimizer):
         adam_lr, betas: of the others.
         momentum: Nesterov's, of the matrices.
         iterations: of the orthogonalisation; in bfloat16 on GPUs and on CPUs that multiply it, else in float32.
+        damping: orthogonalises the matrices' gradients where their second moments over inputs, with this times the mean
+            one added to all, are white, and takes the step back from there (Shampoo's right factor, Gupta et al. 2018):
+            sine layers see inputs of which one direction, their mean, has up to a hundred times what the others have.
+            None: Muon as published.
     """
 
     def __init__(
@@ -40,9 +46,11 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         momentum: float = 0.95,
         iterations: int = 5,
+        damping: float | None = None,
     ) -> None:
         groups = [{**group, "lr": lr if group.get("matrices") else adam_lr} for group in params]
-        super().__init__(groups, {"betas": tuple(betas), "momentum": momentum, "iterations": iterations})
+        defaults = {"betas": tuple(betas), "momentum": momentum, "iterations": iterations, "damping": damping}
+        super().__init__(groups, defaults)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -63,9 +71,14 @@ class Muon(Optimizer):
         if not state:
             state["momentum"] = torch.zeros_like(gradient)
         state["momentum"].lerp_(gradient, 1 - group["momentum"])
-        step = orthogonalise(gradient.lerp(state["momentum"], group["momentum"]), group["iterations"])
+        step = gradient.lerp(state["momentum"], group["momentum"]).to(_products_of(gradient))
+        if group["damping"] is None:
+            step = orthogonalise(step, group["iterations"])
+        else:
+            whitener = _whitener(state, gradient, group["damping"])
+            step = orthogonalise(step @ whitener.T, group["iterations"]) @ whitener
         stretch = max(1.0, step.shape[0] / step.shape[1]) ** 0.5
-        parameter.add_(step.view_as(parameter), alpha=-group["lr"] * stretch)
+        parameter.add_(step.to(parameter.dtype).view_as(parameter), alpha=-group["lr"] * stretch)
 
     def _adam(self, parameter: Tensor, group: dict[str, Any]) -> None:
         gradient, state = parameter.grad, self.state[parameter]
@@ -80,11 +93,35 @@ class Muon(Optimizer):
         parameter.addcdiv_(state["first"], size, value=-group["lr"] / (1 - beta1 ** state["step"]))
 
 
+def _whitener(state: dict[str, Any], gradient: Float[Tensor, "m n"], damping: float) -> Float[Tensor, "n n"]:
+    """K with K^T K near the inverse of the gradients' damped second moments; the identity for white ones.
+
+    Any such K gives the same step. That of Cholesky costs a tenth of the symmetric one.
+    """
+    if "moments" not in state:
+        state.update(seen=0, moments=gradient.T @ gradient)
+    elif state["seen"] % _LOOK == 0:
+        state["moments"].lerp_(gradient.T @ gradient, 1 - _KEEP)
+    if state["seen"] % _RENEW == 0:
+        moments = state["moments"] / state["moments"].diagonal().mean().clamp(min=1e-30)
+        one = torch.eye(len(moments), device=moments.device)
+        factor, failed = torch.linalg.cholesky_ex(moments + damping * one)
+        if not failed or "whitener" not in state:  # of gradients that are no numbers: as it was, or as theirs are
+            inverse = torch.linalg.solve_triangular(factor, (1 + damping) ** 0.5 * one, upper=False)
+            state["whitener"] = inverse.to(_products_of(gradient))
+    state["seen"] += 1
+    whitener: Tensor = state["whitener"]
+    return whitener
+
+
+def _products_of(matrix: Float[Tensor, "m n"]) -> torch.dtype:
+    slow = matrix.device.type == "cpu" and not (multiplies_bfloat16() and min(matrix.shape) >= _LEAST_ROUNDED)
+    return torch.float32 if slow else torch.bfloat16
+
+
 def orthogonalise(matrix: Float[Tensor, "m n"], iterations: int = 5) -> Float[Tensor, "m n"]:
     """The matrix with its singular values brought near 1 (between 0.7 and 1.2)."""
-    slow = matrix.device.type == "cpu" and not (multiplies_bfloat16() and min(matrix.shape) >= _LEAST_ROUNDED)
-    dtype = torch.float32 if slow else torch.bfloat16
-    x = matrix.to(dtype)
+    x = matrix.to(_products_of(matrix))
     x = x / (x.norm() + 1e-7)
     tall = len(x) > x.shape[1]
     x = x.T if tall else x

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from thadistill.data.cache import Targets
+from thadistill.data.drawing import at_even_steps, each_in_turn, z_order
 from thadistill.data.error_map import REFRESH, ErrorMap
 from thadistill.errors import UserError
 from thadistill.images import FACE_REGION, IMAGE_SIZE, STUDENT_FACE_REGION
@@ -95,8 +96,8 @@ class FacePixels(IterableDataset[FaceBatch]):
     def __iter__(self) -> Iterator[FaceBatch]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.start)
         probability = self.probability
-        for number in itertools.count():
-            index = torch.randint(len(self.pose), (self.batch_size,), generator=generator)
+        drawn = each_in_turn(lambda: len(self.pose), self.batch_size, generator)
+        for number, index in enumerate(drawn):
             pose = self.pose[index]
             if self.pixels is None or probability is None or self.probability is None:
                 n = self.batch_size
@@ -168,6 +169,7 @@ class BodyPatches(IterableDataset[BodyBatch]):
             )
         # one for each block of the error map
         self.places = min((IMAGE_SIZE + 2 * overhang - size) // self.STRIDE + 1, IMAGE_SIZE // self.STRIDE)
+        self.order = z_order(self.places)
         self.seen = torch.zeros(IMAGE_SIZE // self.STRIDE, IMAGE_SIZE // self.STRIDE, dtype=torch.bool)
         self.probability = self._place_probability(range(len(targets)))
 
@@ -185,18 +187,24 @@ class BodyPatches(IterableDataset[BodyBatch]):
         if self.targets.grow(self.most):
             self.probability = self._place_probability(range(before, len(self.targets)))
 
+    def _draw(self, probability: Float[Tensor, " n"], generator: torch.Generator) -> Int[Tensor, " m"]:
+        """Places of a batch, those of a pose in a row: each pose, too, has its share of every part of the picture."""
+        place = at_even_steps(probability, self.order, self.batch_size * self.squares, generator)
+        return (
+            place.view(self.squares, self.batch_size).T[torch.randperm(self.batch_size, generator=generator)].flatten()
+        )
+
     def __iter__(self) -> Iterator[BodyBatch]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.start)
         probability = self.probability
+        drawn = each_in_turn(lambda: len(self.targets), self.batch_size, generator)
         for number in itertools.count():
             if number % REFRESH == 0:
                 self._grow()
                 probability = self.probability
                 if self.errors is not None and self.places > 1:
                     probability = self.errors.weigh(self.probability, self.error_share)
-            index = torch.randint(len(self.targets), (self.batch_size,), generator=generator)
-            count = self.batch_size * self.squares
-            place = torch.multinomial(probability, count, replacement=True, generator=generator)
+            index, place = next(drawn), self._draw(probability, generator)
             corner = torch.stack([place // self.places, place % self.places], dim=1) * self.STRIDE
             corner -= self.overhang
             yield body_batch(self.targets, index, corner, self.size)
