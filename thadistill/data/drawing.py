@@ -32,6 +32,14 @@ def at_even_steps(
     return order[torch.searchsorted(summed / summed[-1], level).clamp(max=len(order) - 1)]
 
 
+def shared_out(
+    probability: Float[Tensor, " n"], order: Int[Tensor, " n"], poses: int, each: int, generator: torch.Generator
+) -> Int[Tensor, " poses*each"]:
+    """Places drawn :func:`at_even_steps` for a batch, those of a pose in a row: each pose has its share of every part."""
+    place = at_even_steps(probability, order, poses * each, generator)
+    return place.view(each, poses).T[torch.randperm(poses, generator=generator)].flatten()
+
+
 def z_order(side: int) -> Int[Tensor, " n"]:
     """The places of a square, numbered row by row, in an order along which neighbours lie close (Morton's)."""
     number = torch.arange(side)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from thadistill.data.cache import Targets
-from thadistill.data.drawing import at_even_steps, each_in_turn, z_order
+from thadistill.data.drawing import each_in_turn, shared_out, z_order
 from thadistill.data.error_map import REFRESH, ErrorMap
 from thadistill.errors import UserError
 from thadistill.images import FACE_REGION, IMAGE_SIZE, STUDENT_FACE_REGION
@@ -80,6 +80,7 @@ class FacePixels(IterableDataset[FaceBatch]):
         self.batch_size, self.pixels = batch_size, pixels
         self.mask = mask.flatten()
         self.probability = 1 + mask_weight * self.mask if pixels is not None else None
+        self.order = z_order(FACE_SIZE)
         self.position = position_grid(FACE_SIZE, FACE_SIZE).flatten(1).T.contiguous()
         self.error_share, self.errors = error_share, errors
         self.seed, self.start = seed, start
@@ -107,9 +108,7 @@ class FacePixels(IterableDataset[FaceBatch]):
                 continue
             if self.errors is not None and number % REFRESH == 0:
                 probability = self.errors.weigh(self.probability, self.error_share)
-            pixel = torch.multinomial(
-                probability.expand(self.batch_size, -1), self.pixels, replacement=True, generator=generator
-            )
+            pixel = shared_out(probability, self.order, self.batch_size, self.pixels, generator).view(-1, self.pixels)
             target = self.faces[index[:, None], pixel].float()
             # drawn by the weights already: equal weights from here on
             yield FaceBatch(pose, self.position[pixel], target, torch.zeros_like(pixel, dtype=torch.float32))
@@ -187,13 +186,6 @@ class BodyPatches(IterableDataset[BodyBatch]):
         if self.targets.grow(self.most):
             self.probability = self._place_probability(range(before, len(self.targets)))
 
-    def _draw(self, probability: Float[Tensor, " n"], generator: torch.Generator) -> Int[Tensor, " m"]:
-        """Places of a batch, those of a pose in a row: each pose, too, has its share of every part of the picture."""
-        place = at_even_steps(probability, self.order, self.batch_size * self.squares, generator)
-        return (
-            place.view(self.squares, self.batch_size).T[torch.randperm(self.batch_size, generator=generator)].flatten()
-        )
-
     def __iter__(self) -> Iterator[BodyBatch]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.start)
         probability = self.probability
@@ -204,7 +196,8 @@ class BodyPatches(IterableDataset[BodyBatch]):
                 probability = self.probability
                 if self.errors is not None and self.places > 1:
                     probability = self.errors.weigh(self.probability, self.error_share)
-            index, place = next(drawn), self._draw(probability, generator)
+            index = next(drawn)
+            place = shared_out(probability, self.order, self.batch_size, self.squares, generator)
             corner = torch.stack([place // self.places, place % self.places], dim=1) * self.STRIDE
             corner -= self.overhang
             yield body_batch(self.targets, index, corner, self.size)
