@@ -34,7 +34,7 @@ def at_even_steps(
 
 def shared_out(
     probability: Float[Tensor, " n"], order: Int[Tensor, " n"], poses: int, each: int, generator: torch.Generator
-) -> Int[Tensor, " poses*each"]:
+) -> Int[Tensor, " m"]:
     """Places drawn :func:`at_even_steps` for a batch, those of a pose in a row: each pose has its share of every part."""
     place = at_even_steps(probability, order, poses * each, generator)
     return place.view(each, poses).T[torch.randperm(poses, generator=generator)].flatten()
