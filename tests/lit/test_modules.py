@@ -72,7 +72,7 @@ def test_the_teachers_own_outputs_cost_nothing(targets: dict) -> None:  # type: 
 
 
 def test_facial_inputs_stay_silent_and_the_student_has_the_published_names(targets: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
-    module = body_module(targets, facial_inputs=False, grid_rate=0.05, quiet_start=True)
+    module = body_module(targets, facial_rate=0.0, grid_rate=0.05, quiet_start=True)
     data = DistillDataModule(partial(BodyPatches, targets["posed"], batch_size=8, size=16))
     trainer(3, tmp_path).fit(module, data)
     for layers in module.network.siren_layers:
@@ -88,6 +88,22 @@ def test_facial_inputs_stay_silent_and_the_student_has_the_published_names(targe
         assert torch.equal(b, c)
 
 
+def test_facial_inputs_are_learned_slowly_by_the_first_level(targets: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
+    sizes = {}
+    for rate in (0.05, 0.5):
+        torch.manual_seed(0)
+        module = body_module(targets, facial_rate=rate)
+        data = DistillDataModule(partial(BodyPatches, targets["posed"], batch_size=8, size=16))
+        trainer(3, tmp_path).fit(module, data)
+        student = module.student()
+        first, *finer = (layers[0].linear.weight[:, FACIAL_COLUMNS].abs() for layers in student.siren_layers)  # type: ignore[index]
+        assert all(float(weight.max()) == 0 for weight in finer)
+        sizes[rate] = float(first.max())
+        assert list(student.state_dict()) == list(BodyRotator(width_scale=0.1).state_dict())
+    assert sizes[0.05] > 0
+    assert 5 < sizes[0.5] / sizes[0.05] < 15  # steps of Adam, times the rate
+
+
 def test_a_position_gain_changes_the_first_weights_on_the_position_only(targets: dict) -> None:  # type: ignore[type-arg]
     plain = body_module(targets).network.state_dict()
     stronger = body_module(targets, position_gain=20.0).network.state_dict()
@@ -100,7 +116,7 @@ def test_a_position_gain_changes_the_first_weights_on_the_position_only(targets:
 @pytest.mark.parametrize("rotator", [True, False])
 def test_modules_learn(targets: dict, tmp_path: Path, rotator: bool) -> None:  # type: ignore[type-arg]
     if rotator:
-        module = body_module(targets, facial_inputs=False, grid_rate=0.05)
+        module = body_module(targets, facial_rate=0.0, grid_rate=0.05)
         data = DistillDataModule(
             partial(BodyPatches, targets["posed"], batch_size=8, squares=8, size=6, overhang=1),
             WholeBodies(targets["posed"], 1),

@@ -27,20 +27,20 @@ from thadistill.warp import blend
 FACIAL_COLUMNS = slice(-POSE_SIZE, FACIAL_SIZE - POSE_SIZE)  # of a level's first matrix: the pose comes last
 
 
-class RowScale(nn.Module):
-    """Parametrisation: each row of a tensor is a free row times a constant."""
+class Scaled(nn.Module):
+    """Parametrisation: a tensor is a free one times constants, which steps of the free one are multiplied by."""
 
-    def __init__(self, scale: Float[Tensor, " rows"]) -> None:
+    def __init__(self, scale: Float[Tensor, "*s"]) -> None:
         super().__init__()
         self.register_buffer("scale", scale, persistent=False)
         self.scale: Tensor
 
-    def forward(self, free: Float[Tensor, "rows *s"]) -> Float[Tensor, "rows *s"]:
-        return free * self.scale.view(-1, *[1] * (free.ndim - 1))
+    def forward(self, free: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        return free * self.scale
 
-    def right_inverse(self, value: Float[Tensor, "rows *s"]) -> Float[Tensor, "rows *s"]:
-        """The free rows that give ``value``."""
-        return value / self.scale.view(-1, *[1] * (value.ndim - 1))
+    def right_inverse(self, value: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """The free tensor that gives ``value``."""
+        return value / self.scale
 
 
 def start_quietly(network: BodyRotator) -> None:
@@ -52,19 +52,24 @@ def start_quietly(network: BodyRotator) -> None:
         network.last_linear.bias.mul_(0.1)
 
 
-def ignore_facial_inputs(network: BodyRotator) -> None:
-    """Sets the weights on the facial pose to zero, and keeps them there by their gradients."""
+def slow_facial_inputs(network: BodyRotator, rate: float) -> None:
+    """Sets the weights on the facial pose to zero; the first level learns them at ``rate``, the others keep zeros."""
 
     def silence(gradient: Tensor) -> Tensor:
         gradient = gradient.clone()
         gradient[:, FACIAL_COLUMNS] = 0
         return gradient
 
-    for layers in network.siren_layers:
-        weight = cast(SineLayer, cast(nn.ModuleList, layers)[0]).linear.weight
+    for number, layers in enumerate(network.siren_layers):
+        linear = cast(SineLayer, cast(nn.ModuleList, layers)[0]).linear
         with torch.no_grad():
-            weight[:, FACIAL_COLUMNS] = 0
-        weight.register_hook(silence)
+            linear.weight[:, FACIAL_COLUMNS] = 0
+        if number or not rate:
+            linear.weight.register_hook(silence)
+        else:
+            scale = torch.ones(1, linear.weight.shape[1], 1, 1)
+            scale[:, FACIAL_COLUMNS] = rate
+            parametrize.register_parametrization(linear, "weight", Scaled(scale))
 
 
 class BodyRotatorModule(StudentModule):
@@ -76,8 +81,10 @@ class BodyRotatorModule(StudentModule):
         image: the character image, network space. It is warped with the TEACHER's face pasted in, as in the paper.
         grid_rate: the last layer's rows for the grid change are learned as this times a free matrix: its outputs are a
             hundredth of the colours', and steps that suit those shake it by pixels. 1 is the paper's.
-        facial_inputs: whether the pose's 39 facial values reach the rotator; bodies hardly depend on them, and with few
-            poses they are mostly what it would overfit to. The published shape is kept, with zeros. True in the paper.
+        facial_rate: how fast the first level learns its weights on the pose's 39 facial values, which begin at zero, as a
+            share of the others' rate; the finer levels' stay zero. Bodies depend on faces little (0.13 pixels of motion) but
+            in 39 dimensions: with few poses they are mostly what a rotator overfits to. 0: not at all. 1: all levels'
+            weights as they come, the paper's.
         quiet_start: makes the first outputs small: no motion, faint paint. False in the paper.
         position_gain: the first level's initial weights on the position are multiplied by it. 1 in the paper, which draws
             them as if all 47 inputs were coordinates: no faster than 0.6 radians across half the image.
@@ -94,7 +101,7 @@ class BodyRotatorModule(StudentModule):
         weights: Callable[[float], RotatorTerms],
         image: Float[Tensor, "4 512 512"],
         grid_rate: float = 1.0,
-        facial_inputs: bool = True,
+        facial_rate: float = 1.0,
         quiet_start: bool = False,
         position_gain: float = 1.0,
         errors: ErrorMap | None = None,
@@ -106,21 +113,25 @@ class BodyRotatorModule(StudentModule):
             start_quietly(network)
         with torch.no_grad():
             cast(SineLayer, cast(nn.ModuleList, network.siren_layers[0])[0]).linear.weight[:, :2] *= position_gain
-        if not facial_inputs:
-            ignore_facial_inputs(network)
+        if facial_rate != 1:
+            slow_facial_inputs(network, facial_rate)
         if grid_rate != 1:
-            scale = RowScale(torch.tensor([grid_rate, grid_rate, 1, 1, 1, 1, 1]))
-            for name in ("weight", "bias"):
-                parametrize.register_parametrization(network.last_linear, name, scale)
+            rows = torch.tensor([grid_rate, grid_rate, 1, 1, 1, 1, 1])
+            parametrize.register_parametrization(network.last_linear, "weight", Scaled(rows[:, None, None, None]))
+            parametrize.register_parametrization(network.last_linear, "bias", Scaled(rows))
         # channels last in memory: the warp reads whole pixels
         self.register_buffer("image", image.permute(1, 2, 0).contiguous().permute(2, 0, 1), persistent=False)
         self.image: Tensor
 
     def student(self) -> BodyRotator:
         """The network as it is used and saved: without what only training needs."""
-        if parametrize.is_parametrized(self.network.last_linear):
-            for name in ("weight", "bias"):
-                parametrize.remove_parametrizations(self.network.last_linear, name)
+        for module in self.network.modules():
+            if isinstance(module, nn.Conv2d) and parametrize.is_parametrized(module):
+                for name in list(cast(nn.ModuleDict, module.parametrizations)):
+                    parametrize.remove_parametrizations(module, name)
+                bias = module.bias
+                del module.bias  # behind the weight again, as published files have them
+                module.bias = bias
         return self.network
 
     def pose(self, batch: BodyBatch) -> tuple[Motion, Posed]:
