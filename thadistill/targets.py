@@ -51,7 +51,7 @@ def budget_of(config: DictConfig) -> float:
 
 def training_ends(config: DictConfig, budget: float) -> float:
     """The minute of the whole at which training is over; what comes after it is evaluation."""
-    last = 0.07 + 0.007 * config.evaluation.poses if str(device(config)) == "cpu" else 0.3
+    last = 0.1 + 0.007 * config.evaluation.poses if str(device(config)) == "cpu" else 0.3
     last += 0.15 if config.evaluation.speed else 0
     return budget - min(last, 0.2 * budget)
 
