@@ -75,6 +75,28 @@ def test_much_damping_is_no_whitening() -> None:
     assert float((after(0.5) - after(None)).abs().max()) > 0.05
 
 
+def test_a_loaded_state_goes_on_as_if_nothing_had_been() -> None:
+    def train(weight: torch.nn.Parameter, optimizer: Muon, steps: range) -> None:
+        for step in steps:
+            generator = torch.Generator().manual_seed(step)
+            optimizer.zero_grad()
+            (torch.randn(64, 144, generator=generator) @ weight.T).square().mean().backward()
+            optimizer.step()
+
+    def begin(values: torch.Tensor) -> tuple[torch.nn.Parameter, Muon]:
+        weight = torch.nn.Parameter(values.clone())
+        return weight, Muon([{"params": [weight], "matrices": True}], lr=0.01, damping=0.5)
+
+    whole, optimizer = begin(torch.ones(132, 144))  # large enough for products in bfloat16
+    train(whole, optimizer, range(25))
+    half, optimizer = begin(torch.ones(132, 144))
+    train(half, optimizer, range(13))
+    rest, continued = begin(half.detach())
+    continued.load_state_dict(optimizer.state_dict())
+    train(rest, continued, range(13, 25))
+    assert torch.equal(rest, whole)
+
+
 def test_gradients_that_are_no_numbers_do_not_end_a_training() -> None:
     weight = torch.nn.Parameter(torch.zeros(8, 8))
     optimizer = Muon([{"params": [weight], "matrices": True}], lr=0.01, damping=0.5)

@@ -111,7 +111,7 @@ def _whitener(state: dict[str, Any], gradient: Float[Tensor, "m n"], damping: fl
             state["whitener"] = inverse.to(_products_of(gradient))
     state["seen"] += 1
     whitener: Tensor = state["whitener"]
-    return whitener
+    return whitener.to(_products_of(gradient))  # a state that was loaded has its parameter's precision
 
 
 def _products_of(matrix: Float[Tensor, "m n"]) -> torch.dtype:
