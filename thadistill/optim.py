@@ -75,10 +75,10 @@ class Muon(Optimizer):
         if group["damping"] is None:
             step = orthogonalise(step, group["iterations"])
         else:
-            whitener = _whitener(state, gradient, group["damping"])
+            whitener = _whitener(state, gradient, group["damping"]).to(step.dtype)
             step = orthogonalise(step @ whitener.T, group["iterations"]) @ whitener
         stretch = max(1.0, step.shape[0] / step.shape[1]) ** 0.5
-        parameter.add_(step.to(parameter.dtype).view_as(parameter), alpha=-group["lr"] * stretch)
+        parameter.add_(step.view_as(parameter), alpha=-group["lr"] * stretch)
 
     def _adam(self, parameter: Tensor, group: dict[str, Any]) -> None:
         gradient, state = parameter.grad, self.state[parameter]
@@ -107,11 +107,10 @@ def _whitener(state: dict[str, Any], gradient: Float[Tensor, "m n"], damping: fl
         one = torch.eye(len(moments), device=moments.device)
         factor, failed = torch.linalg.cholesky_ex(moments + damping * one)
         if not failed or "whitener" not in state:  # of gradients that are no numbers: as it was, or as theirs are
-            inverse = torch.linalg.solve_triangular(factor, (1 + damping) ** 0.5 * one, upper=False)
-            state["whitener"] = inverse.to(_products_of(gradient))
+            state["whitener"] = torch.linalg.solve_triangular(factor, (1 + damping) ** 0.5 * one, upper=False)
     state["seen"] += 1
     whitener: Tensor = state["whitener"]
-    return whitener.to(_products_of(gradient))  # a state that was loaded has its parameter's precision
+    return whitener
 
 
 def _products_of(matrix: Float[Tensor, "m n"]) -> torch.dtype:

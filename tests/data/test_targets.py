@@ -124,14 +124,15 @@ def test_patches_are_cut_from_the_targets(targets) -> None:  # type: ignore[no-u
 
 def test_squares_that_hang_over_the_edges_repeat_them(targets) -> None:  # type: ignore[no-untyped-def]
     posed = targets["posed"]
-    stream = BodyPatches(posed, batch_size=8, squares=128**2 // 8, size=6, overhang=1, visible_share=0.0)  # every place
+    squares = 128**2 // 8  # eight poses have every place between them
+    stream = BodyPatches(posed, batch_size=8, squares=squares, size=6, overhang=1, visible_share=0.0)
     batch = next(iter(stream))
     corner = batch.corner
     assert bool(((corner + 1) % BodyPatches.STRIDE == 0).all())
     assert (int(corner.min()), int(corner.max())) == (-1, 507)  # the first and the last pixel are both reached
     for i in [int(corner[:, 0].argmin()), int(corner[:, 1].argmax()), 0]:
         y, x = (torch.arange(first, first + 6).clamp(0, 511) for first in corner[i].tolist())
-        index = int((posed.pose == batch.pose[i // (128**2 // 8)]).all(1).nonzero()[0])
+        index = int((posed.pose == batch.pose[i // squares]).all(1).nonzero()[0])
         assert torch.equal(batch.posed[i], posed.get("posed", index)[:, y[:, None], x])
     with pytest.raises(UserError, match="overhang=4, size=6; expected 0 to 3"):
         BodyPatches(posed, size=6, overhang=4)
