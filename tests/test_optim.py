@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from thadistill.errors import UserError
 from thadistill.optim import Muon, orthogonalise
 
 
@@ -105,3 +107,9 @@ def test_gradients_that_are_no_numbers_do_not_end_a_training() -> None:
         (weight * float("nan")).sum().backward()
         optimizer.step()
     assert not bool(weight.isfinite().any())
+
+
+@pytest.mark.parametrize("damping", [0.0, -1.0, float("nan")])
+def test_damping_that_whitens_nothing_is_refused(damping: float) -> None:
+    with pytest.raises(UserError, match=f"damping={damping}; expected a number above 0"):
+        Muon([{"params": [torch.nn.Parameter(torch.zeros(2, 2))], "matrices": True}], damping=damping)

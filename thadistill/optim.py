@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from thadistill.native_build import multiplies_bfloat16
+from thadistill.student.siren import check_positive
 
 # Quintic Newton-Schulz iteration that brings singular values near 1 fast, not exactly (Jordan et al. 2024)
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -36,6 +37,8 @@ class Muon(Optimizer):
             one added to all, are white, and takes the step back from there (Shampoo's right factor, Gupta et al. 2018):
             sine layers see inputs of which one direction, their mean, has up to a hundred times what the others have.
             None: Muon as published.
+
+    Raises: UserError when damping is neither None nor above 0.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class Muon(Optimizer):
         iterations: int = 5,
         damping: float | None = None,
     ) -> None:
+        if damping is not None:
+            check_positive("Muon: damping", damping)
         groups = [{**group, "lr": lr if group.get("matrices") else adam_lr} for group in params]
         defaults = {"betas": tuple(betas), "momentum": momentum, "iterations": iterations, "damping": damping}
         super().__init__(groups, defaults)

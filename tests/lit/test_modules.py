@@ -15,6 +15,7 @@ from thadistill.data.cache import SHARD, Targets
 from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
 from thadistill.data.error_map import WAIT, ErrorMap
 from thadistill.data.sampling import BodyPatches, FacePixels, body_batch
+from thadistill.errors import UserError
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
 from thadistill.lit.body_rotator import FACIAL_COLUMNS
 from thadistill.optim import Muon
@@ -102,6 +103,8 @@ def test_facial_inputs_are_learned_slowly_by_the_first_level(targets: dict, tmp_
         assert list(student.state_dict()) == list(BodyRotator(width_scale=0.1).state_dict())
     assert sizes[0.05] > 0
     assert 5 < sizes[0.5] / sizes[0.05] < 15  # steps of Adam, times the rate
+    with pytest.raises(UserError, match=r"facial_rate=-1\.0; expected a number from 0 to 1"):
+        body_module(targets, facial_rate=-1.0)
 
 
 def test_a_position_gain_changes_the_first_weights_on_the_position_only(targets: dict) -> None:  # type: ignore[type-arg]

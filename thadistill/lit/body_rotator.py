@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from thadistill.data.error_map import ErrorMap
 from thadistill.data.sampling import BodyBatch
+from thadistill.errors import UserError
 from thadistill.images import FACE_REGION
 from thadistill.lit.base import OptimizerFactory, StudentModule
 from thadistill.losses import RotatorTerms, rotator_terms
@@ -89,6 +90,8 @@ class BodyRotatorModule(StudentModule):
         position_gain: the first level's initial weights on the position are multiplied by it. 1 in the paper, which draws
             them as if all 47 inputs were coordinates: no faster than 0.6 radians across half the image.
         errors: is told how far the blended image was off on each square, for a stream that draws by it.
+
+    Raises: UserError when facial_rate is no number from 0 to 1.
     """
 
     network: BodyRotator
@@ -106,6 +109,8 @@ class BodyRotatorModule(StudentModule):
         position_gain: float = 1.0,
         errors: ErrorMap | None = None,
     ) -> None:
+        if not isinstance(facial_rate, int | float) or not 0 <= facial_rate <= 1:
+            raise UserError(f"BodyRotatorModule: facial_rate={facial_rate}; expected a number from 0 to 1")
         super().__init__(network, optimizer, learning_rate, errors)
         self.weights = weights
         self._faces: tuple[Tensor | None, Tensor] = (None, torch.empty(0))
