@@ -17,6 +17,7 @@ import csv
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -61,8 +62,9 @@ class Pupil:
         sequence = PoseSequence(seed=seed, rotations="sobol")
 
         def targets(kind: Kind, count: int) -> Targets:
-            cache = open_cache(kind, teacher, self.image, sequence)
-            fill(cache, teacher, self.image, sequence, count, None, f"{character.name}, {kind}")
+            with teacher.rounded() if config.recipe.targets.rounded else nullcontext():
+                cache = open_cache(kind, teacher, self.image, sequence)
+                fill(cache, teacher, self.image, sequence, count, None, f"{character.name}, {kind}")
             return cache.open(count)
 
         recipe = config.recipe[part]

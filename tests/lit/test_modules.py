@@ -17,7 +17,7 @@ from thadistill.data.error_map import WAIT, ErrorMap
 from thadistill.data.sampling import BodyPatches, FacePixels, body_batch
 from thadistill.errors import UserError
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
-from thadistill.lit.body_rotator import FACIAL_COLUMNS
+from thadistill.lit.body_rotator import FACIAL_COLUMNS, ROTATION_COLUMNS
 from thadistill.optim import Muon
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.schedule import PhaseWeights, WarmupCosine
@@ -105,6 +105,23 @@ def test_facial_inputs_are_learned_slowly_by_the_first_level(targets: dict, tmp_
     assert 5 < sizes[0.5] / sizes[0.05] < 15  # steps of Adam, times the rate
     with pytest.raises(UserError, match=r"facial_rate=-1\.0; expected a number from 0 to 1"):
         body_module(targets, facial_rate=-1.0)
+
+
+def test_rotations_are_learned_slowly_by_all_levels(targets: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
+    moved = {}
+    for rate in (1.0, 0.05):
+        torch.manual_seed(0)
+        module = body_module(targets, rotation_rate=rate)
+        before = [layers[0].linear.weight.detach().clone() for layers in module.network.siren_layers]  # type: ignore[index]
+        data = DistillDataModule(partial(BodyPatches, targets["posed"], batch_size=8, size=16))
+        trainer(3, tmp_path).fit(module, data)
+        student = module.student()
+        changes = [layers[0].linear.weight - old for layers, old in zip(student.siren_layers, before, strict=True)]  # type: ignore[index]
+        moved[rate] = [float(change[:, ROTATION_COLUMNS].abs().max()) for change in changes]
+        assert all(float(change[:, :2].abs().max()) > 0 for change in changes)
+    assert all(0 < slow < 0.1 * full for full, slow in zip(*moved.values(), strict=True))
+    with pytest.raises(UserError, match=r"rotation_rate=0\.0; expected a number above 0, to 1"):
+        body_module(targets, rotation_rate=0.0)
 
 
 def test_a_position_gain_changes_the_first_weights_on_the_position_only(targets: dict) -> None:  # type: ignore[type-arg]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from thadistill.data.error_map import ErrorMap
@@ -50,7 +51,7 @@ class StudentModule(L.LightningModule, ABC):
         First layers, which see coordinates and pose, and the last belong to the rest.
         """
         layers = [layer for layer in self.network.modules() if isinstance(layer, SineLayer)]
-        inner = [layer.linear.weight for layer in layers if not layer.first]
+        inner = [_learned(layer.linear) for layer in layers if not layer.first]
         ids = {id(parameter) for parameter in inner}
         rest = [parameter for parameter in self.network.parameters() if id(parameter) not in ids]
         return [{"params": inner, "matrices": True}, {"params": rest, "matrices": False}]
@@ -86,3 +87,11 @@ class StudentModule(L.LightningModule, ABC):
             return
         values = {f"train/{name}": value.detach() for name, value in losses.items()}
         self.log_dict({**values, "train/progress": self.progress}, batch_size=batch_size)
+
+
+def _learned(linear: nn.Conv2d) -> Tensor:
+    """The tensor that the optimiser has of a layer's weight."""
+    if not parametrize.is_parametrized(linear, "weight"):
+        return linear.weight
+    given = cast(nn.ModuleDict, linear.parametrizations)["weight"]
+    return cast(Tensor, given.original)

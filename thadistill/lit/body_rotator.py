@@ -26,10 +26,14 @@ from thadistill.student.siren import SineLayer
 from thadistill.warp import blend
 
 FACIAL_COLUMNS = slice(-POSE_SIZE, FACIAL_SIZE - POSE_SIZE)  # of a level's first matrix: the pose comes last
+ROTATION_COLUMNS = slice(FACIAL_SIZE - POSE_SIZE, None)
 
 
 class Scaled(nn.Module):
-    """Parametrisation: a tensor is a free one times constants, which steps of the free one are multiplied by."""
+    """Parametrisation: a tensor is a free one times constants, which steps of the free one are multiplied by.
+
+    A constant of 0 is for what is zero and stays it.
+    """
 
     def __init__(self, scale: Float[Tensor, "*s"]) -> None:
         super().__init__()
@@ -41,7 +45,7 @@ class Scaled(nn.Module):
 
     def right_inverse(self, value: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """The free tensor that gives ``value``."""
-        return value / self.scale
+        return torch.where(self.scale == 0, 0.0, value / self.scale)
 
 
 def start_quietly(network: BodyRotator) -> None:
@@ -53,24 +57,21 @@ def start_quietly(network: BodyRotator) -> None:
         network.last_linear.bias.mul_(0.1)
 
 
-def slow_facial_inputs(network: BodyRotator, rate: float) -> None:
-    """Sets the weights on the facial pose to zero; the first level learns them at ``rate``, the others keep zeros."""
+def slow_pose_inputs(network: BodyRotator, facial_rate: float, rotation_rate: float) -> None:
+    """Has the levels learn their weights on the pose at shares of the others' rate.
 
-    def silence(gradient: Tensor) -> Tensor:
-        gradient = gradient.clone()
-        gradient[:, FACIAL_COLUMNS] = 0
-        return gradient
-
+    Those on the facial pose, unless at the full rate, begin at zero in the first level and stay zero in the finer ones.
+    """
     for number, layers in enumerate(network.siren_layers):
         linear = cast(SineLayer, cast(nn.ModuleList, layers)[0]).linear
-        with torch.no_grad():
-            linear.weight[:, FACIAL_COLUMNS] = 0
-        if number or not rate:
-            linear.weight.register_hook(silence)
-        else:
-            scale = torch.ones(1, linear.weight.shape[1], 1, 1)
-            scale[:, FACIAL_COLUMNS] = rate
-            parametrize.register_parametrization(linear, "weight", Scaled(scale))
+        rates = torch.ones(1, linear.weight.shape[1], 1, 1)
+        rates[:, ROTATION_COLUMNS] = rotation_rate
+        if facial_rate != 1:
+            rates[:, FACIAL_COLUMNS] = 0 if number else facial_rate
+            with torch.no_grad():
+                linear.weight[:, FACIAL_COLUMNS] = 0
+        if (rates != 1).any():
+            parametrize.register_parametrization(linear, "weight", Scaled(rates))
 
 
 class BodyRotatorModule(StudentModule):
@@ -86,12 +87,14 @@ class BodyRotatorModule(StudentModule):
             share of the others' rate; the finer levels' stay zero. Bodies depend on faces little (0.13 pixels of motion) but
             in 39 dimensions: with few poses they are mostly what a rotator overfits to. 0: not at all. 1: all levels'
             weights as they come, the paper's.
+        rotation_rate: how fast all levels learn their weights on the pose's 6 rotation values, as a share of the others'
+            rate: a start has them from more poses than a run sees. 1 is the paper's.
         quiet_start: makes the first outputs small: no motion, faint paint. False in the paper.
         position_gain: the first level's initial weights on the position are multiplied by it. 1 in the paper, which draws
             them as if all 47 inputs were coordinates: no faster than 0.6 radians across half the image.
         errors: is told how far the blended image was off on each square, for a stream that draws by it.
 
-    Raises: UserError when facial_rate is no number from 0 to 1.
+    Raises: UserError when facial_rate is no number from 0 to 1, or rotation_rate none above 0, to 1.
     """
 
     network: BodyRotator
@@ -105,12 +108,15 @@ class BodyRotatorModule(StudentModule):
         image: Float[Tensor, "4 512 512"],
         grid_rate: float = 1.0,
         facial_rate: float = 1.0,
+        rotation_rate: float = 1.0,
         quiet_start: bool = False,
         position_gain: float = 1.0,
         errors: ErrorMap | None = None,
     ) -> None:
         if not isinstance(facial_rate, int | float) or not 0 <= facial_rate <= 1:
             raise UserError(f"BodyRotatorModule: facial_rate={facial_rate}; expected a number from 0 to 1")
+        if not isinstance(rotation_rate, int | float) or not 0 < rotation_rate <= 1:
+            raise UserError(f"BodyRotatorModule: rotation_rate={rotation_rate}; expected a number above 0, to 1")
         super().__init__(network, optimizer, learning_rate, errors)
         self.weights = weights
         self._faces: tuple[Tensor | None, Tensor] = (None, torch.empty(0))
@@ -118,8 +124,7 @@ class BodyRotatorModule(StudentModule):
             start_quietly(network)
         with torch.no_grad():
             cast(SineLayer, cast(nn.ModuleList, network.siren_layers[0])[0]).linear.weight[:, :2] *= position_gain
-        if facial_rate != 1:
-            slow_facial_inputs(network, facial_rate)
+        slow_pose_inputs(network, facial_rate, rotation_rate)
         if grid_rate != 1:
             rows = torch.tensor([grid_rate, grid_rate, 1, 1, 1, 1, 1])
             parametrize.register_parametrization(network.last_linear, "weight", Scaled(rows[:, None, None, None]))
