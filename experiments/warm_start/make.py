@@ -26,7 +26,6 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from thadistill.callbacks.scene import plain_copy
 from thadistill.cli.app import check, conf_dir
 from thadistill.console import console
 from thadistill.data.build import PoseSequence, open_cache
@@ -35,7 +34,7 @@ from thadistill.data.character import Character
 from thadistill.data.error_map import ErrorMap
 from thadistill.data.face_mask import face_mask_from_targets
 from thadistill.images import STUDENT_FACE_REGION
-from thadistill.lit.base import StudentModule
+from thadistill.lit.base import StudentModule, plain_copy
 from thadistill.memory import keep_freed_memory
 from thadistill.report import environment, write_json
 from thadistill.student.face_morpher import FACE_SIZE

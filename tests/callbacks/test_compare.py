@@ -17,7 +17,7 @@ from PIL import Image
 
 from thadistill.callbacks import BestCheckpoint, Budget, FrameRate, Scene, StudentVsTeacher
 from thadistill.callbacks.compare import error_by_parameter
-from thadistill.callbacks.scene import Quality, plain_copy
+from thadistill.callbacks.scene import Quality
 from thadistill.data.build import PoseSequence, build_targets, open_cache
 from thadistill.data.cache import SHARD, Targets
 from thadistill.data.datamodule import DistillDataModule, WholeBodies
@@ -25,6 +25,7 @@ from thadistill.data.sampling import BodyPatches
 from thadistill.errors import UserError
 from thadistill.images import STUDENT_FACE_REGION
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
+from thadistill.lit.base import plain_copy
 from thadistill.metrics.image import face_psnr, psnr
 from thadistill.optim import Muon
 from thadistill.pose import FACIAL_SIZE, POSE_PARAMETERS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -11,12 +10,12 @@ import lightning as L
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from thadistill.data.cache import Targets
 from thadistill.evaluation import cached_targets
 from thadistill.frame_rate import student_frame_rate, teacher_frame_rate
 from thadistill.images import STUDENT_FACE_REGION
+from thadistill.lit.base import plain_copy
 from thadistill.metrics.collection import QualityMetrics
 from thadistill.metrics.image import masked_psnr, psnr
 from thadistill.outputs import StudentOutput
@@ -138,19 +137,3 @@ class Scene:
 
 def _outputs(motion: Any) -> tuple[Tensor, Tensor, Tensor]:
     return motion.grid_change, motion.color_change, motion.alpha
-
-
-def plain_copy(network: nn.Module) -> nn.Module:
-    """A copy of a network in training as it would be saved: without what only training needs."""
-    network = copy.deepcopy(network)
-    for layer in list(network.modules()):
-        if parametrize.is_parametrized(layer):
-            values = {
-                name: getattr(layer, name).detach().clone() for name in cast(nn.ModuleDict, layer.parametrizations)
-            }
-            # not remove_parametrizations: copies share a class with their original, and it takes the class apart
-            layer.__class__ = layer.__class__.__bases__[0]
-            del layer.parametrizations
-            for name, value in values.items():
-                layer.register_parameter(name, nn.Parameter(value))
-    return network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, cast
@@ -95,3 +96,23 @@ def _learned(linear: nn.Conv2d) -> Tensor:
         return linear.weight
     given = cast(nn.ModuleDict, linear.parametrizations)["weight"]
     return cast(Tensor, given.original)
+
+
+def plain_copy(network: nn.Module) -> nn.Module:
+    """A copy of a network in training as it is used and saved: without what only training needs."""
+    network = copy.deepcopy(network)
+    for layer in list(network.modules()):
+        if parametrize.is_parametrized(layer):
+            others = dict(
+                layer.named_parameters(recurse=False)
+            )  # behind the learned ones, as published files have biases
+            names = [*cast(nn.ModuleDict, layer.parametrizations), *others]
+            values = {name: getattr(layer, name).detach().clone() for name in names}
+            # not remove_parametrizations: copies share a class with their original, and it takes the class apart
+            layer.__class__ = layer.__class__.__bases__[0]
+            del layer.parametrizations
+            for name in others:
+                delattr(layer, name)
+            for name, value in values.items():
+                layer.register_parameter(name, nn.Parameter(value))
+    return network

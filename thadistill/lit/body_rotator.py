@@ -14,7 +14,7 @@ from thadistill.data.error_map import ErrorMap
 from thadistill.data.sampling import BodyBatch
 from thadistill.errors import UserError
 from thadistill.images import FACE_REGION
-from thadistill.lit.base import OptimizerFactory, StudentModule
+from thadistill.lit.base import OptimizerFactory, StudentModule, plain_copy
 from thadistill.losses import RotatorTerms, rotator_terms
 from thadistill.metrics.flow import grid_change_epe_px
 from thadistill.metrics.image import psnr
@@ -134,15 +134,8 @@ class BodyRotatorModule(StudentModule):
         self.image: Tensor
 
     def student(self) -> BodyRotator:
-        """The network as it is used and saved: without what only training needs."""
-        for module in self.network.modules():
-            if isinstance(module, nn.Conv2d) and parametrize.is_parametrized(module):
-                for name in list(cast(nn.ModuleDict, module.parametrizations)):
-                    parametrize.remove_parametrizations(module, name)
-                bias = module.bias
-                del module.bias  # behind the weight again, as published files have them
-                module.bias = bias
-        return self.network
+        """A copy of the network as it is used and saved."""
+        return cast(BodyRotator, plain_copy(self.network))
 
     def pose(self, batch: BodyBatch) -> tuple[Motion, Posed]:
         """The student's motion and images on the batch's squares."""
