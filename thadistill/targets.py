@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from thadistill.data.cache import Kind, TargetCache, Targets
 from thadistill.errors import UserError
 from thadistill.record import Run
 from thadistill.teacher import Teacher
+
+_OTHER_FACES = 1_000_000  # added to the seed: the face morpher sees the posed targets' faces besides
 
 
 def device(config: DictConfig) -> torch.device:
@@ -103,11 +106,12 @@ class TargetSets:
         self.budget, self.say = budget, say
         recipe, poses = config.recipe.targets, config.validation.poses
         training: PoseSequence = hydra.utils.instantiate(recipe.poses)
+        faces = replace(training, seed=training.seed + _OTHER_FACES, poses_per_face=1)
         held_out = PoseSequence(seed=config.evaluation.seed)
         self.wanted = {
             "held_out": Wanted("posed", held_out, max(config.evaluation.poses, poses)),
             "held_out_face": Wanted("face", held_out, 4 * poses),
-            "face": Wanted("face", training, recipe.face, slower * recipe.face_share * budget, recipe.rounded),
+            "face": Wanted("face", faces, recipe.face, slower * recipe.face_share * budget, recipe.rounded),
             "posed": Wanted("posed", training, recipe.posed, slower * recipe.posed_share * budget, recipe.rounded),
         }
 

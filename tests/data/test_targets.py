@@ -17,6 +17,7 @@ from thadistill.data.face_mask import face_mask_from_targets
 from thadistill.data.sampling import BodyPatches, FacePixels, visible_map
 from thadistill.errors import UserError
 from thadistill.images import FACE_REGION, STUDENT_FACE_REGION
+from thadistill.pose import POSE_PARAMETERS
 from thadistill.teacher import load_teacher
 
 POSES = PoseSequence(seed=5)
@@ -45,6 +46,21 @@ def caches(teacher, image, tmp_path_factory) -> dict[str, TargetCache]:  # type:
 @pytest.fixture
 def targets(caches) -> dict[str, Targets]:  # type: ignore[no-untyped-def]
     return {kind: cache.open() for kind, cache in caches.items()}
+
+
+def test_poses_in_a_row_share_a_face() -> None:
+    shared, own = PoseSequence(seed=5, poses_per_face=4), POSES
+    poses, facial = shared.first(10), POSE_PARAMETERS.facial
+    assert torch.equal(poses[:, facial], own.first(3)[[0] * 4 + [1] * 4 + [2] * 2][:, facial])
+    assert torch.equal(poses[:, POSE_PARAMETERS.rotation], own.first(10)[:, POSE_PARAMETERS.rotation])
+    assert torch.equal(poses[:6], shared.first(6))
+    assert shared.label != own.label
+
+
+@pytest.mark.parametrize("wrong", [0, -4])
+def test_a_face_has_a_pose(wrong: int) -> None:
+    with pytest.raises(UserError, match=f"poses_per_face={wrong}; expected"):
+        PoseSequence(poses_per_face=wrong)
 
 
 def test_the_cache_holds_what_the_teacher_gives(teacher, image, targets) -> None:  # type: ignore[no-untyped-def]

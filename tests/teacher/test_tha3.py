@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from thadistill import assets
+from thadistill.data.build import PoseSequence
 from thadistill.data.poses import sample_poses
 from thadistill.errors import UserError
 from thadistill.images import FACE_REGION, load_character
@@ -117,6 +118,26 @@ def test_the_decomposer_runs_once_an_image(tha3: Teacher, lambda_00: Tensor, mon
     image[:, :, 64:192] = -1  # in place: the same tensor, another image
     assert not torch.equal(tha3.face_morphed(image, pose), first)
     assert len(calls) == 2
+
+
+def test_the_face_stages_run_once_for_poses_that_share_a_face(
+    tha3: Teacher, lambda_00: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poses = PoseSequence(seed=1, poses_per_face=2).first(3)
+    apart = [tha3(lambda_00, pose[None]) for pose in poses]
+    seen: list[int] = []
+    forward = tha3.face_morpher.forward
+
+    def counted(region: Tensor, pose: Tensor) -> object:
+        seen.append(len(pose))
+        return forward(region, pose)
+
+    monkeypatch.setattr(tha3.face_morpher, "forward", counted)
+    together = tha3(lambda_00, poses)
+    assert seen == [2]
+    for name in ("face_morphed", "posed", "grid_change"):
+        expected = torch.cat([getattr(out, name) for out in apart])
+        torch.testing.assert_close(getattr(together, name), expected, atol=1e-4, rtol=0)
 
 
 def test_gradients_reach_the_pose_and_the_weights(lambda_00: Tensor) -> None:

@@ -16,8 +16,10 @@ from torch import Tensor
 from thadistill import assets
 from thadistill.data.cache import SHARD, CacheKey, Kind, TargetCache, hash_tensor
 from thadistill.data.poses import Rotations, load_poses, sample_poses
+from thadistill.errors import UserError
 from thadistill.images import FACE_REGION, STUDENT_FACE_REGION
 from thadistill.memory import keep_freed_memory
+from thadistill.pose import POSE_PARAMETERS
 from thadistill.teacher import Teacher
 
 
@@ -28,24 +30,37 @@ class PoseSequence:
     Args:
         source: ``random``, or a pose file.
         seed, rotations: of the random sequence; see :func:`thadistill.data.poses.sample_poses`.
+        poses_per_face: of the random sequence, in a row; a teacher's face stages then run once for them.
+
+    Raises: UserError when ``poses_per_face`` is no whole number above 0.
     """
 
     source: str = "random"
     seed: int = 0
     rotations: Rotations = "uniform"
+    poses_per_face: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.poses_per_face, int) or self.poses_per_face < 1:
+            raise UserError(f"PoseSequence: poses_per_face={self.poses_per_face}; expected a whole number above 0")
 
     def first(self, n: int) -> Float[Tensor, "n 45"]:
         """The first n poses; a file's may be fewer.
 
         Raises: UserError when the file cannot be used.
         """
-        return sample_poses(n, self.seed, self.rotations) if self.source == "random" else load_poses(self.source)[:n]
+        if self.source != "random":
+            return load_poses(self.source)[:n]
+        poses = sample_poses(n, self.seed, self.rotations)
+        poses[:, POSE_PARAMETERS.facial] = poses[torch.arange(n) // self.poses_per_face, POSE_PARAMETERS.facial]
+        return poses
 
     @property
     def label(self) -> str:
         """What identifies the sequence in a cache key."""
         if self.source == "random":
-            return f"random seed={self.seed} rotations={self.rotations}"
+            shared = "" if self.poses_per_face == 1 else f" poses_per_face={self.poses_per_face}"
+            return f"random seed={self.seed} rotations={self.rotations}{shared}"
         return f"file sha256={hashlib.sha256(Path(self.source).read_bytes()).hexdigest()}"
 
     @property

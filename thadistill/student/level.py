@@ -333,5 +333,8 @@ class _Level(torch.autograd.Function):
         if given:
             below, features = given
             to_features = (to_raised.T @ below.to(kernels.kept)).float()
-            to_below = (to_raised @ features.to(kernels.kept)).float().view(len(ctx.coordinates), -1, below.shape[-1])
+            if ctx.needs_input_grad[1]:
+                to_below = (
+                    (to_raised @ features.to(kernels.kept)).float().view(len(ctx.coordinates), -1, below.shape[-1])
+                )
         return None, to_below, to_features, None, None, to_plane, *to_rest

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from thadistill.native_build import multiplies_bfloat16
 from thadistill.outputs import TeacherOutput
+from thadistill.pose import POSE_PARAMETERS
 from thadistill.teacher.base import Teacher, check_batch
 from thadistill.teacher.blocks import TeacherNetwork, precision_of
 from thadistill.teacher.engine import BodyNetwork
@@ -106,13 +107,18 @@ class ChainTeacher(Teacher):
         """The two last stages: the teacher's outputs, and both networks' intermediates by name."""
 
     def pose_face(self, image: Float[Tensor, "b 4 512 512"], pose: Float[Tensor, "n 45"]) -> FaceStagesOutput:
-        """The three face stages."""
+        """The three face stages, run once for poses in a row that differ in their rotations only."""
         check_batch(image, pose)
         decomposer, combiner = self.eyebrow_decomposer, self.eyebrow_morphing_combiner
         weights = [*decomposer.parameters(), *combiner.parameters()]
         training = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
         layers = self._layers.get(image, weights, lambda: separate(decomposer, combiner, image), training=training)
-        return pose_face(combiner, self.face_morpher, layers, image, pose)
+        if len(image) > 1 or len(pose) == 1:
+            return pose_face(combiner, self.face_morpher, layers, image, pose)
+        other = torch.ones(len(pose), dtype=torch.bool, device=pose.device)  # than the face before
+        other[1:] = (pose[1:, POSE_PARAMETERS.facial] != pose[:-1, POSE_PARAMETERS.facial]).any(1)
+        face = pose_face(combiner, self.face_morpher, layers, image, pose[other])
+        return face if other.all() else face.repeated(other.cumsum(0) - 1)
 
     def forward(self, image: Float[Tensor, "b 4 512 512"], pose: Float[Tensor, "n 45"]) -> TeacherOutput:
         return self.pose_body(self.pose_face(image, pose), pose)[0]

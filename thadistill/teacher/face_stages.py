@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from thadistill.images import EYEBROW_IN_FACE, EYEBROW_REGION, FACE_REGION
@@ -230,6 +230,12 @@ class FaceStagesOutput(NamedTuple):
     combiner: CombinerOutput
     face: FaceMorpherOutput
     face_morphed: Float[Tensor, "n 4 512 512"]
+
+    def repeated(self, which: Int[Tensor, " m"]) -> FaceStagesOutput:
+        """The outputs of m poses whose faces are these, by number."""
+        combiner = CombinerOutput(*(tensor[which] for tensor in self.combiner))
+        face = FaceMorpherOutput(*(tensor[which] for tensor in self.face))
+        return FaceStagesOutput(self.decomposer, combiner, face, self.face_morphed[which])
 
     def named(self) -> dict[str, Tensor]:
         """Every intermediate, as ``decomposer_*`` (one for each image), ``combiner_*`` and ``face_*``."""
