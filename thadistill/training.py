@@ -29,6 +29,7 @@ from thadistill.errors import UserError
 from thadistill.images import STUDENT_FACE_REGION, save_face_mask
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
 from thadistill.memory import keep_freed_memory
+from thadistill.pose import POSE_PARAMETERS
 from thadistill.record import Run
 from thadistill.student import BodyRotator, FaceMorpher
 from thadistill.student.face_morpher import FACE_SIZE
@@ -115,7 +116,8 @@ def face_morpher_step(
     with run.stage("face morpher") as told:
         scene = Scene(character.image, held_out, mask)
         network, trainer = train_face_morpher(config, face, held_out, mask, planned, folder, posed, scene, progress)
-        told["detail"] = f"{trainer.global_step:,} steps on {len(face) + len(posed)} poses"
+        faces = torch.cat([face.pose, posed.pose])[:, POSE_PARAMETERS.facial].unique(dim=0)  # posed ones share theirs
+        told["detail"] = f"{trainer.global_step:,} steps on {len(faces)} faces"
     return network, mask
 
 
