@@ -103,9 +103,8 @@ def plain_copy(network: nn.Module) -> nn.Module:
     network = copy.deepcopy(network)
     for layer in list(network.modules()):
         if parametrize.is_parametrized(layer):
-            others = dict(
-                layer.named_parameters(recurse=False)
-            )  # behind the learned ones, as published files have biases
+            # behind the learned ones, as published files have biases
+            others = dict(layer.named_parameters(recurse=False))
             names = [*cast(nn.ModuleDict, layer.parametrizations), *others]
             values = {name: getattr(layer, name).detach().clone() for name in names}
             # not remove_parametrizations: copies share a class with their original, and it takes the class apart
