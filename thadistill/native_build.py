@@ -17,6 +17,7 @@ import platformdirs
 # No -ffast-math: the sine rounds by adding and subtracting a constant, which it would cancel.
 _FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 _SHARED = ("-fPIC", "-shared", "-fopenmp")
+_HEADERS = Path(__file__).parent  # where what kernels include lies
 
 
 class NativeUnavailable(RuntimeError):
@@ -77,7 +78,8 @@ def _load(source: Path, flags: tuple[str, ...]) -> ctypes.CDLL:
     if found is None:
         raise NativeUnavailable("no C++ compiler found (CXX, g++, clang++, c++)")
     identity = [found, *_FLAGS, *_SHARED, *flags, platform.machine(), *sorted(cpu_flags())]
-    key = hashlib.sha256(source.read_bytes() + "\n".join(identity).encode()).hexdigest()[:16]
+    read = b"".join(file.read_bytes() for file in [source, *sorted(_HEADERS.glob("*.hpp"))])
+    key = hashlib.sha256(read + "\n".join(identity).encode()).hexdigest()[:16]
     path = cache_folder() / "native" / f"{source.stem}_{key}.so"
     if not path.is_file():
         try:
@@ -94,7 +96,7 @@ def _build(found: str, source: Path, flags: tuple[str, ...], path: Path) -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         beside = Path(folder) / path.name
-        command = [found, *_FLAGS, *_SHARED, *flags, "-o", str(beside), str(source)]
+        command = [found, *_FLAGS, *_SHARED, *flags, f"-I{_HEADERS}", "-o", str(beside), str(source)]
         try:
             result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         except subprocess.TimeoutExpired:

@@ -87,14 +87,29 @@ void warp_patches(const float *pixels, int height, int width, const uint16_t *in
 }
 
 // n squares of ``size`` pixels out of images [channels][side][side], each at its own address; out [n][channels][size][size].
+// Their lines lie wherever in gigabytes: the squares to come are asked for early, or half of the time goes into waiting.
 void cut_patches(const uint16_t *const *images, const int64_t *corner, int64_t n, int channels, int side, int size,
                  float *out) {
-    for (int64_t i = 0; i < n; i++)
+    constexpr int64_t AHEAD = 2;
+    const int last = side - 1;
+    const auto line = [&](int64_t i, int c, int y) {
+        return images[i] + ((int64_t)c * side + clamp(corner[2 * i] + y, last)) * side;
+    };
+    for (int64_t i = -AHEAD; i < n; i++) {
+        if (const int64_t next = i + AHEAD; next < n)
+            for (int c = 0; c < channels; c++)
+                for (int y = 0; y < size; y++) {
+                    const uint16_t *row = line(next, c, y);
+                    __builtin_prefetch(row + clamp(corner[2 * next + 1], last));
+                    __builtin_prefetch(row + clamp(corner[2 * next + 1] + size - 1, last));
+                }
+        if (i < 0) continue;
         for (int c = 0; c < channels; c++)
             for (int y = 0; y < size; y++) {
-                const uint16_t *row = images[i] + ((int64_t)c * side + clamp(corner[2 * i] + y, side - 1)) * side;
-                for (int x = 0; x < size; x++) *out++ = from_half(row[clamp(corner[2 * i + 1] + x, side - 1)]);
+                const uint16_t *row = line(i, c, y);
+                for (int x = 0; x < size; x++) *out++ = from_half(row[clamp(corner[2 * i + 1] + x, last)]);
             }
+    }
 }
 
 }

@@ -9,47 +9,9 @@
 #include <cstring>
 #include <vector>
 
-#if defined(__AVX512BF16__)
-#include <immintrin.h>
-#endif
+#include "vectors.hpp"
 
 namespace {
-
-#if defined(__AVX512F__)
-constexpr int VL = 16;
-#else
-constexpr int VL = 8;
-#endif
-
-typedef float vf __attribute__((vector_size(VL * 4)));
-typedef int32_t vi __attribute__((vector_size(VL * 4)));
-typedef uint32_t vu __attribute__((vector_size(VL * 4)));
-typedef uint16_t vh __attribute__((vector_size(VL * 2)));
-
-struct bf16 { uint16_t bits; };
-
-inline vf load(const float *p, int count) {
-    vf v = {};
-    if (count >= VL) std::memcpy(&v, p, sizeof v);
-    else std::memcpy(&v, p, count * sizeof(float));
-    return v;
-}
-inline void store(float *p, vf v, int count) {
-    if (count >= VL) std::memcpy(p, &v, sizeof v);
-    else std::memcpy(p, &v, count * sizeof(float));
-}
-inline vf load(const bf16 *p, int count) {
-    vh h = {};
-    if (count >= VL) std::memcpy(&h, p, sizeof h);
-    else std::memcpy(&h, p, count * sizeof(bf16));
-    return (vf)(__builtin_convertvector(h, vu) << 16);
-}
-inline void store(bf16 *p, vf v, int count) {
-    const vu bits = (vu)v;
-    const vh h = __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, vh);  // to nearest, ties to even
-    if (count >= VL) std::memcpy(p, &h, sizeof h);
-    else std::memcpy(p, &h, count * sizeof(bf16));
-}
 
 inline vf choose(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
 
@@ -79,39 +41,47 @@ struct Doubling {
     float at(int which, int i) const { return weight[which * t + i]; }
 };
 
+// Pixels whose sums stay in a register, a vector of channels at a time; with a level below, a line of the square's.
+constexpr int TOGETHER = 16;
+
 template <class T>
 void enter(const float *raised, Doubling doubling, const float *coordinates, const float *plane, int64_t n, int64_t each,
            int points, int channels, float *out, T *slope, T *copy, int threads) {
+    const int line = raised ? doubling.t : TOGETHER;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < n; i++) {
         const float *across = plane + i / each * 3 * channels, *down = across + channels, *constant = down + channels;
-        std::vector<float> row(raised ? (int64_t)doubling.s * channels : 0);
-        for (int64_t p = 0; p < points; p++) {
-            const int64_t pixel = i * points + p;
-            const int column = raised ? p % doubling.t : 0, line = raised ? p / doubling.t : 0;
-            if (raised && column == 0) {  // the two rows of the level below, mixed once for the whole row
-                const float *a = raised + ((int64_t)i * doubling.s + doubling.low[line]) * doubling.s * channels;
-                const float *b = a + (int64_t)doubling.s * channels;
-                const float wa = doubling.at(0, line), wb = doubling.at(1, line);
-                for (int64_t c = 0; c < (int64_t)row.size(); c += VL) {
-                    const int count = row.size() - c;
-                    store(&row[c], load(a + c, count) * wa + (wb != 0 ? load(b + c, count) * wb : vf{}), count);
-                }
-            }
-            const float x = coordinates[2 * pixel], y = coordinates[2 * pixel + 1];
+        std::vector<float> mixed(raised ? (int64_t)doubling.s * VL : 0);  // two lines of the level below, a vector of channels
+        for (int y = 0; y * line < points; y++) {
+            const int64_t first = i * points + y * line;
+            const int width = std::min(line, points - y * line);
             for (int c = 0; c < channels; c += VL) {
                 const int count = channels - c;
-                vf phase = load(across + c, count) * x + load(down + c, count) * y + load(constant + c, count);
+                const vf ax = load(across + c, count), ay = load(down + c, count), a0 = load(constant + c, count);
                 if (raised) {
-                    const float *a = &row[(int64_t)doubling.low[column] * channels + c];
-                    phase += load(a, count) * doubling.at(0, column);
-                    if (doubling.at(1, column) != 0) phase += load(a + channels, count) * doubling.at(1, column);
+                    const float *a = raised + ((int64_t)i * doubling.s + doubling.low[y]) * doubling.s * channels + c;
+                    const float *b = a + (int64_t)doubling.s * channels;
+                    const float wa = doubling.at(0, y), wb = doubling.at(1, y);
+                    for (int k = 0; k < doubling.s; k++) {
+                        const int64_t from = (int64_t)k * channels;
+                        store(&mixed[k * VL], load(a + from, count) * wa + (wb != 0 ? load(b + from, count) * wb : vf{}), VL);
+                    }
                 }
-                vf sine, cosine;
-                sine_cosine(phase, sine, cosine);
-                if (out) store(out + pixel * channels + c, sine, count);
-                store(slope + pixel * channels + c, cosine, count);
-                if (copy) store(copy + pixel * channels + c, sine, count);
+                for (int x = 0; x < width; x++) {
+                    const float *at = coordinates + 2 * (first + x);
+                    vf phase = ax * at[0] + ay * at[1] + a0;
+                    if (raised) {
+                        const float *a = &mixed[doubling.low[x] * VL];
+                        phase += load(a, VL) * doubling.at(0, x);
+                        if (doubling.at(1, x) != 0) phase += load(a + VL, VL) * doubling.at(1, x);
+                    }
+                    const int64_t to = (first + x) * channels + c;
+                    vf sine, cosine;
+                    sine_cosine(phase, sine, cosine);
+                    if (out) store(out + to, sine, count);
+                    store(slope + to, cosine, count);
+                    if (copy) store(copy + to, sine, count);
+                }
             }
         }
     }
@@ -235,12 +205,17 @@ void turn(T *gradient, const T *slope, int64_t rows, int channels, float *sums, 
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int part = 0; part < parts; part++) {
         float *sum = &all[(int64_t)part * channels];
-        for (int64_t r = rows * part / parts; r < rows * (part + 1) / parts; r++)
+        const int64_t end = rows * (part + 1) / parts;
+        for (int64_t first = rows * part / parts; first < end; first += TOGETHER)
             for (int c = 0; c < channels; c += VL) {
                 const int count = channels - c;
-                const vf g = load(gradient + r * channels + c, count) * load(slope + r * channels + c, count);
-                store(gradient + r * channels + c, g, count);
-                store(sum + c, load(sum + c, count) + g, count);
+                vf some = {};
+                for (int64_t r = first; r < std::min<int64_t>(first + TOGETHER, end); r++) {
+                    const vf g = load(gradient + r * channels + c, count) * load(slope + r * channels + c, count);
+                    store(gradient + r * channels + c, g, count);
+                    some += g;
+                }
+                store(sum + c, load(sum + c, count) + some, count);
             }
     }
     for (int c = 0; c < channels; c++) {
@@ -253,47 +228,47 @@ void turn(T *gradient, const T *slope, int64_t rows, int channels, float *sums, 
 template <class T>
 void leave(const T *gradient, const T *slope, Doubling doubling, const float *coordinates, int64_t m, int64_t each,
            int points, int channels, float *to_plane, T *to_raised, int threads) {
+    const int line = to_raised ? doubling.t : TOGETHER;
+    const int s = to_raised ? doubling.s : 0;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int64_t pose = 0; pose < m; pose++) {
         float *across = to_plane + pose * 3 * channels, *down = across + channels, *constant = down + channels;
         std::memset(across, 0, 3 * channels * sizeof(float));
-        const int64_t below = (int64_t)doubling.s * doubling.s * channels;
-        std::vector<float> square(to_raised ? below : 0), row(to_raised ? (int64_t)doubling.s * channels : 0);
+        const int64_t wide = (int64_t)s * channels;
+        std::vector<float> square(s * wide), row((int64_t)s * VL);
         for (int64_t i = pose * each; i < (pose + 1) * each; i++) {
             std::fill(square.begin(), square.end(), 0.0f);
-            for (int64_t p = 0; p < points; p++) {
-                const int64_t pixel = i * points + p;
-                const int column = to_raised ? p % doubling.t : 0, line = to_raised ? p / doubling.t : 0;
-                if (to_raised && column == 0) std::fill(row.begin(), row.end(), 0.0f);
-                const float x = coordinates[2 * pixel], y = coordinates[2 * pixel + 1];
+            for (int y = 0; y * line < points; y++) {
+                const int64_t first = i * points + y * line;
+                const int width = std::min(line, points - y * line);
                 for (int c = 0; c < channels; c += VL) {
                     const int count = channels - c;
-                    const vf g = load(gradient + pixel * channels + c, count) * load(slope + pixel * channels + c, count);
-                    store(across + c, load(across + c, count) + g * x, count);
-                    store(down + c, load(down + c, count) + g * y, count);
-                    store(constant + c, load(constant + c, count) + g, count);
-                    if (!to_raised) continue;
-                    float *a = &row[(int64_t)doubling.low[column] * channels + c];
-                    store(a, load(a, count) + g * doubling.at(0, column), count);
-                    if (doubling.at(1, column) != 0)
-                        store(a + channels, load(a + channels, count) + g * doubling.at(1, column), count);
-                }
-                if (to_raised && column == doubling.t - 1) {
-                    float *a = &square[(int64_t)doubling.low[line] * row.size()];
-                    const float wa = doubling.at(0, line), wb = doubling.at(1, line);
-                    for (int64_t c = 0; c < (int64_t)row.size(); c += VL) {
-                        const int count = row.size() - c;
-                        const vf g = load(&row[c], count);
-                        store(a + c, load(a + c, count) + g * wa, count);
-                        if (wb != 0) store(a + row.size() + c, load(a + row.size() + c, count) + g * wb, count);
+                    vf gx = {}, gy = {}, g0 = {};
+                    std::fill(row.begin(), row.end(), 0.0f);
+                    for (int x = 0; x < width; x++) {
+                        const int64_t from = (first + x) * channels + c;
+                        const vf g = load(gradient + from, count) * load(slope + from, count);
+                        gx += g * coordinates[2 * (first + x)], gy += g * coordinates[2 * (first + x) + 1], g0 += g;
+                        if (!to_raised) continue;
+                        float *a = &row[doubling.low[x] * VL];
+                        store(a, load(a, VL) + g * doubling.at(0, x), VL);
+                        if (doubling.at(1, x) != 0) store(a + VL, load(a + VL, VL) + g * doubling.at(1, x), VL);
+                    }
+                    store(across + c, load(across + c, count) + gx, count);
+                    store(down + c, load(down + c, count) + gy, count);
+                    store(constant + c, load(constant + c, count) + g0, count);
+                    float *a = s ? &square[doubling.low[y] * wide + c] : nullptr;
+                    for (int k = 0; k < s; k++, a += channels) {
+                        const vf g = load(&row[k * VL], VL);
+                        store(a, load(a, count) + g * doubling.at(0, y), count);
+                        if (doubling.at(1, y) != 0) store(a + wide, load(a + wide, count) + g * doubling.at(1, y), count);
                     }
                 }
             }
-            if (to_raised)
-                for (int64_t c = 0; c < below; c += VL) {
-                    const int count = below - c;
-                    store(to_raised + i * below + c, load(&square[c], count), count);
-                }
+            for (int64_t c = 0; c < s * wide; c += VL) {
+                const int count = std::min<int64_t>(VL, s * wide - c);
+                store(to_raised + i * s * wide + c, load(&square[c], count), count);
+            }
         }
     }
 }
