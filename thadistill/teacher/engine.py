@@ -101,17 +101,25 @@ class BodyNetwork(TeacherNetwork):
             with self.precision_scope(inputs[0].device):
                 return flow(ModuleEngine(precision_of(self)), *inputs)
         n = len(inputs[0])
+        weights: dict[nn.Module, object] = {}
         if torch.get_num_threads() == 1:
-            return torch.cat([self._run_strips(flow, inputs, i) for i in range(n)])
+            return torch.cat([self._run_strips(flow, inputs, i, weights) for i in range(n)])
         with Threads() as threads:
             if n >= threads.count:  # an image a thread: they need not wait for one another at all
-                results = threads.run(lambda i: self._run_strips(flow, inputs, i), [(i,) for i in range(n)])
+                results = threads.run(lambda i: self._run_strips(flow, inputs, i, weights), [(i,) for i in range(n)])
             else:
-                results = [self._run_strips(flow, inputs, i, threads) for i in range(n)]
+                results = [self._run_strips(flow, inputs, i, weights, threads) for i in range(n)]
         return torch.cat(results)
 
-    def _run_strips(self, flow: Flow, inputs: tuple[Tensor, ...], i: int, threads: Threads | None = None) -> Tensor:
-        engine = StripEngine(self.workspace, threads, self.products)
+    def _run_strips(
+        self,
+        flow: Flow,
+        inputs: tuple[Tensor, ...],
+        i: int,
+        weights: dict[nn.Module, object],
+        threads: Threads | None = None,
+    ) -> Tensor:
+        engine = StripEngine(self.workspace, threads, self.products, weights)
         try:
             return flow(engine, *(planes[i : i + 1] for planes in inputs))
         finally:

@@ -10,8 +10,8 @@ Native kernels (native.py) do all of it but the product, where there is a compil
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from itertools import accumulate, pairwise
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from thadistill.teacher.workspace import Threads, Workspace
 
 _STRIP_BYTES = 2_000_000  # of a strip's input; 1 to 3 MB measure alike, 6 MB a quarter slower (1 MB of L2 a core)
 _NATIVE_BYTES = 1_000_000  # the same for the native kernels
+_SOME = 256  # pixels
 _LEAST_ROWS = 8  # of a thread's band: each reads two rows of its neighbours' besides
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ def _block_of(convolution: Iterable[nn.Module], norm: nn.Module, activation: nn.
 class _Moments:
     """Mean and variance of each channel over the pixels of all strips.
 
-    Values are taken relative to the first strip's mean: squares of raw values would lose the variance of a channel
+    Values are taken relative to the mean of some of the first: squares of raw values would lose the variance of a channel
     whose mean is far from zero.
     """
 
@@ -64,7 +65,7 @@ class _Moments:
 
     def add(self, values: Float[Tensor, "n c"]) -> None:
         if self._count == 0:
-            self._reference = values.mean(dim=0, dtype=torch.float32)
+            self._reference = values[:_SOME].mean(dim=0, dtype=torch.float32)
         self._count += len(values)
         if self._kernels is not None:
             self._kernels.add_moments(values, self._reference, self._sums)
@@ -76,15 +77,13 @@ class _Moments:
     @staticmethod
     def affine(parts: Sequence[_Moments], norm: nn.InstanceNorm2d) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
         """The scale and shift that are this normalisation, from the moments of all bands."""
-        count = sum(part._count for part in parts)
-        means = [part._reference + part._sums[0] / part._count for part in parts]
-        mean = torch.stack([of * part._count for of, part in zip(means, parts, strict=True)]).sum(dim=0) / count
-        squares = [
-            part._sums[1] - part._sums[0] ** 2 / part._count + part._count * (of - mean) ** 2
-            for of, part in zip(means, parts, strict=True)
-        ]
-        variance = torch.stack(squares).sum(dim=0).clamp_min(0) / count
-        scale = norm.weight / (variance + norm.eps).sqrt()
+        counts = torch.tensor([[part._count] for part in parts], dtype=torch.float64)
+        off, squares = torch.stack([part._sums for part in parts]).div_(counts[:, None]).unbind(1)
+        means = torch.stack([part._reference for part in parts]) + off
+        share = counts / counts.sum()
+        mean = (means * share).sum(dim=0)
+        variance = ((squares - off**2 + (means - mean) ** 2) * share).sum(dim=0).clamp_min_(0)
+        scale = norm.weight / (variance + norm.eps).sqrt_()
         return scale.float(), (norm.bias - mean * scale).float()
 
 
@@ -94,15 +93,21 @@ class StripEngine:
     With ``threads``, each block's rows are dealt to them in bands, so that they wait for one another once a block.
     ``products``: what the 1x1 convolutions' factors and results are rounded to; they are more than half of the time. The
     native kernels also keep them so: half of the memory to read and write.
+    ``weights``: where the weights are kept as they are used, for the images that are run in one call.
     """
 
     def __init__(
-        self, workspace: Workspace, threads: Threads | None = None, products: torch.dtype = torch.float32
+        self,
+        workspace: Workspace,
+        threads: Threads | None = None,
+        products: torch.dtype = torch.float32,
+        weights: dict[nn.Module, object] | None = None,
     ) -> None:
         self._products = products
+        self._weights = {} if weights is None else weights
         self._workspace = workspace
         self._kernels = strip_kernels()
-        self._kept = products if self._kernels is not None else torch.float32
+        self._stored = products if self._kernels is not None else torch.float32
         self._threads = threads
         self._taken: list[Tensor] = []
 
@@ -113,6 +118,9 @@ class StripEngine:
         parts = joined.split([part.shape[1] for part in planes], dim=2)
 
         def copy(top: int, bottom: int) -> None:
+            if self._kernels is not None:
+                self._kernels.enter(planes, top, bottom, joined)
+                return
             for part, plane in zip(parts, planes, strict=True):
                 part[top:bottom] = plane[0, :, top:bottom].permute(1, 2, 0)
 
@@ -137,6 +145,9 @@ class StripEngine:
         total = last.raw if last.raw.dtype == torch.float32 else self._take(*last.raw.shape)  # sums are not rounded
 
         def add(top: int, bottom: int) -> None:
+            if self._kernels is not None:
+                self._kernels.add(last, x, top, bottom, total)
+                return
             last.write_rows(top, bottom, total[top:bottom])
             total[top:bottom].add_(x.rows(top, bottom))
 
@@ -153,6 +164,11 @@ class StripEngine:
         """The output convolutions, back in the ordinary layout."""
         height, width, _ = x.raw.shape
         out = torch.empty(1, len(weight), height, width)
+        kernels = self._kernels
+        if kernels is not None and kernels.projects and self._products == torch.bfloat16 and len(bias) <= kernels.lanes:
+            packed = kernels.pack_heads(weight)
+            self._by_bands(height, lambda top, bottom: kernels.heads(x, packed, bias, top, bottom, out))
+            return out
 
         def convolve(top: int, bottom: int) -> None:
             for start, stop, strip in self._strips(x, top, bottom, kernel=3, stride=1):
@@ -171,8 +187,8 @@ class StripEngine:
         grow = isinstance(depthwise, nn.ConvTranspose2d)
         stride = depthwise.stride[0]
         height, width = (size * 2 if doubled or grow else size // stride for size in x.raw.shape[:2])
-        weight = block.pointwise.weight[:, :, 0, 0].t().to(self._products)
-        raw = self._take(height, width, weight.shape[1], dtype=self._kept)
+        weight = self._kept(block.pointwise, lambda: block.pointwise.weight[:, :, 0, 0].t().to(self._products))
+        raw = self._take(height, width, weight.shape[1], dtype=self._stored)
 
         def convolve(top: int, bottom: int) -> _Moments:
             moments = _Moments(weight.shape[1], self._kernels)
@@ -225,17 +241,28 @@ class StripEngine:
     ) -> Iterator[_Rows]:
         """The same by the native kernels."""
         kernel, stride = depthwise.kernel_size[0], depthwise.stride[0]
-        width, channels = x.raw.shape[1] * (2 if doubled else 1), len(depthwise.weight)
+        parts = [(x, doubled), *([] if skip is None else [(skip, False)])]
+        edges = [0, *accumulate(part.raw.shape[2] for part, _ in parts)]
+        weights = self._kept(
+            depthwise,
+            lambda: [
+                kernels.pack(depthwise.weight[first:last, 0], doubled=grown)
+                for (first, last), (_, grown) in zip(pairwise(edges), parts, strict=True)
+            ],
+        )
+        width = x.raw.shape[1] * (2 if doubled else 1) // stride
         halo = (kernel - stride + 1) // 2
-        across = (width + 2 * halo) * kernels.padded(channels)  # of the buffer, a row
-        step = max(2, min(bottom - top, _NATIVE_BYTES // (4 * across * stride)))
-        buffer = self._workspace.take(step * stride + 2 * halo, across)
-        z = self._workspace.take(step * (width // stride), channels, dtype=self._products)
-        weights = kernels.pack(depthwise)
+        # of a buffer, for a row of the output: the part that has the most
+        across = [(part.raw.shape[1] + 2 * halo) * kernels.padded(part.raw.shape[2]) for part, _ in parts]
+        deepest = max(size / 2 if grown else size * stride for size, (_, grown) in zip(across, parts, strict=True))
+        step = max(2, min(bottom - top, int(_NATIVE_BYTES / (4 * deepest)) // 2 * 2))
+        buffer = self._workspace.take(max((step * stride + 2 * halo) * size for size in across))
+        z = self._workspace.take(step * width, edges[-1], dtype=self._products)
         for start in range(top, bottom, step):
             stop = min(start + step, bottom)
-            rows = z[: (stop - start) * (width // stride)]
-            kernels.depthwise(x, doubled, skip, weights, depthwise, start, stop, buffer, rows)
+            rows = z[: (stop - start) * width]
+            for (part, grown), taps, (first, last) in zip(parts, weights, pairwise(edges), strict=True):
+                kernels.depthwise(part, grown, taps, kernel, stride, start, stop, buffer, rows[:, first:last])
             yield start, stop, rows
         self._workspace.give_back(buffer)
         self._workspace.give_back(z)
@@ -294,6 +321,12 @@ class StripEngine:
                 skip.write_rows(begin, end, inside[..., own:])
             yield top, bottom, buffer[None, first - origin : last - origin].permute(0, 3, 1, 2)
         self._workspace.give_back(buffer)
+
+    def _kept(self, module: nn.Module, make: Callable[[], T]) -> T:
+        """What ``make`` gave the first time in this call, of a module's weights."""
+        if module not in self._weights:
+            self._weights[module] = make()
+        return cast(T, self._weights[module])
 
     def _take(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         self._taken.append(self._workspace.take(*shape, dtype=dtype))
