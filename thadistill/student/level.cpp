@@ -42,7 +42,7 @@ struct Doubling {
 };
 
 // Pixels whose sums stay in a register, a vector of channels at a time; with a level below, a line of the square's.
-constexpr int TOGETHER = 16;
+constexpr int TOGETHER = 4;
 
 template <class T>
 void enter(const float *raised, Doubling doubling, const float *coordinates, const float *plane, int64_t n, int64_t each,
