@@ -6,14 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
-from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from thadistill.errors import UserError
-from thadistill.pose import FACIAL_SIZE, POSE_PARAMETERS
 from thadistill.student.character_model import CharacterModel
 
 STARTS = Path(__file__).parent / "starts"  # a file for each conf/student; how they were made: experiments/warm_start
@@ -45,32 +41,6 @@ def start(network: nn.Module, part: Part, source: str | None) -> None:
     raise UserError(
         f"init={source} has a {part} of other sizes than the student; expected the same: see student=, or init=null{names}"
     )
-
-
-def load_directions(source: str) -> Float[Tensor, "39 39"]:
-    """Directions of the 39 facial values, a row each, at the rates that bodies' weights on them are learned at.
-
-    ``source``: ``warm`` for those that come with the package, or a file as :func:`save_directions` writes it.
-
-    Raises: UserError when it cannot be read, or is not such a matrix.
-    """
-    path = STARTS / "facial_directions.csv" if source == "warm" else Path(source)
-    try:
-        values = np.loadtxt(path, delimiter=",", skiprows=1, dtype=np.float32, ndmin=2)
-    except (OSError, ValueError) as error:
-        raise UserError(f"facial_directions={source} cannot be read ({error}); expected warm, or a .csv file") from None
-    if values.shape != (FACIAL_SIZE, FACIAL_SIZE) or np.linalg.matrix_rank(values) < FACIAL_SIZE:
-        raise UserError(
-            f"facial_directions={source} has {values.shape[0]} rows of {values.shape[1]} numbers; "
-            f"expected {FACIAL_SIZE} of {FACIAL_SIZE}, independent of one another"
-        )
-    return torch.from_numpy(values)
-
-
-def save_directions(path: Path, directions: Float[Tensor, "39 39"]) -> None:
-    """Writes directions, a row each, under the facial parameters' names."""
-    names = ",".join(POSE_PARAMETERS[index] for index in range(FACIAL_SIZE))
-    np.savetxt(path, directions.numpy(), fmt="%.5g", delimiter=",", header=names, comments="")
 
 
 def _tensors(path: Path, part: Part) -> Mapping[str, Tensor]:
