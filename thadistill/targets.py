@@ -60,13 +60,14 @@ def training_ends(config: DictConfig, budget: float) -> float:
 
 
 def check_seeds(config: DictConfig) -> None:
-    """Refuses to evaluate on the poses that are trained on.
+    """Refuses to evaluate on poses, or faces, that are trained on: both follow from the seed.
 
     Raises: UserError.
     """
     training: PoseSequence = hydra.utils.instantiate(config.recipe.targets.poses)
-    if training.label == PoseSequence(seed=config.evaluation.seed).label:
-        raise UserError(f"evaluation.seed={config.evaluation.seed} gives the training poses; expected another seed")
+    seed = config.evaluation.seed
+    if training.source == "random" and seed in (training.seed, training.seed + _OTHER_FACES):
+        raise UserError(f"evaluation.seed={seed} gives faces that seed={training.seed} trains on; expected another")
 
 
 class Wanted(NamedTuple):
