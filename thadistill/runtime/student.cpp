@@ -10,32 +10,22 @@
 #include <cstdint>
 #include <cstring>
 #include <omp.h>
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
+
+#include "vectors.hpp"
 
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int VL = 16;
-#else
-constexpr int VL = 8;
-#endif
 constexpr int NV = 3;
 constexpr int P = VL * NV;
 constexpr int H = VL / 2;
 
-typedef float vf __attribute__((vector_size(VL * 4)));
-typedef int32_t vi __attribute__((vector_size(VL * 4)));
-typedef float vh __attribute__((vector_size(H * 4)));
+typedef float segment __attribute__((vector_size(H * 4)));
 typedef float v4 __attribute__((vector_size(16)));
 
-inline vf load(const float *p) { vf v; std::memcpy(&v, p, sizeof v); return v; }
-inline void store(float *p, vf v) { std::memcpy(p, &v, sizeof v); }
 inline vi loadi(const int32_t *p) { vi v; std::memcpy(&v, p, sizeof v); return v; }
 inline void storei(int32_t *p, vi v) { std::memcpy(p, &v, sizeof v); }
 inline vf fill(float x) { return vf{} + x; }
-inline vf join(vh a, vh b) {
+inline vf join(segment a, segment b) {
 #if defined(__AVX512F__)
     return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 #else
@@ -43,7 +33,7 @@ inline vf join(vh a, vh b) {
 #endif
 }
 inline vf load_two(const float *p, const float *q) {
-    vh a, b;
+    segment a, b;
     std::memcpy(&a, p, sizeof a);
     std::memcpy(&b, q, sizeof b);
     return join(a, b);
