@@ -159,7 +159,17 @@ def test_checkpoints_cut_short_or_foreign_are_refused(tmp_path: Path) -> None:
             check_checkpoint(path, Small())
 
 
-@pytest.mark.parametrize("given", [[], ["character=crypko_00"], ["student=slim", "budget_minutes=5"], ["teacher=tha4"]])
+@pytest.mark.parametrize(
+    "given",
+    [
+        [],
+        ["character=crypko_00"],
+        ["student=slim", "budget_minutes=5"],
+        ["teacher=tha4"],
+        ["recipe.targets.posed=64"],
+        ["+recipe.at_once=false"],
+    ],
+)
 def test_the_plain_command_begins_with_the_weights_in_the_package(given: list[str]) -> None:
     assert with_start("distill", given) == [*given, "recipe=warm"]
 
@@ -168,7 +178,7 @@ def test_the_plain_command_begins_with_the_weights_in_the_package(given: list[st
     "given",
     [
         ["recipe=fast"],
-        ["recipe.targets.posed=64"],
+        ["recipe=fast", "recipe.targets.posed=64"],
         ["init=null"],
         ["student.body_rotator.width_scale=0.5"],
         ["student=vanilla_siren"],

@@ -176,13 +176,14 @@ def read_folders(verb: str, arguments: list[str]) -> list[str]:
 def with_start(verb: str, overrides: list[str]) -> list[str]:
     """Adds recipe=warm where nobody has chosen a recipe, a start or sizes: the weights in the package are the best start.
 
-    They were learned under THA3, of which the puppet is no character; and the jobs of a sweep are to be alike.
+    A value within the recipe (recipe.x=) changes that one. The weights were learned under THA3, of which the puppet is no
+    character; and the jobs of a sweep are to be alike.
     """
     if verb != "distill" or _SWEEP_FLAGS & set(overrides):
         return overrides
     chosen = {key.lstrip("+~"): value for key, _, value in (override.partition("=") for override in overrides)}
-    own = {"recipe", "init", "student", "experiment", "scale", "hparams_search"}
-    if any(key.split(".")[0] in own for key in chosen if key != "student"):
+    own = {"recipe", "init", "experiment", "scale", "hparams_search"}
+    if own & set(chosen) or any(key.startswith("student.") for key in chosen):
         return overrides
     if chosen.get("teacher") == "puppet" or chosen.get("student", "paper") not in ("paper", "slim"):
         return overrides
