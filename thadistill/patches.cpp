@@ -1,4 +1,4 @@
-// Training squares: cutting them out of targets, and their warp in one pass with its slopes; called by patches.py.
+// Training squares: cutting them out of targets, their warp and their loss, each in one pass with its slopes; for patches.py.
 
 #include <cstdint>
 #include <cstring>
@@ -38,6 +38,17 @@ struct Images {
     }
 };
 
+inline v4 mix(v4 a, v4 b, float part) { return a + (b - a) * part; }
+inline float sum(v4 v) { return v[0] + v[1] + v[2] + v[3]; }
+inline v4 size_of(v4 v) {
+    for (int k = 0; k < 4; k++) v[k] = v[k] < 0 ? -v[k] : v[k];
+    return v;
+}
+inline v4 sign_of(v4 v) {
+    for (int k = 0; k < 4; k++) v[k] = (float)((v[k] > 0) - (v[k] < 0));
+    return v;
+}
+
 inline int clamp(int64_t value, int last) { return value < 0 ? 0 : value > last ? last : (int)value; }
 
 // What is no number stays so: it comes out again as the weight of a pixel at 0.
@@ -53,6 +64,21 @@ struct Place {
         part = held - whole;
     }
 };
+
+struct Sample {
+    v4 value, across, down;  // and its slopes by the two of grid_change
+};
+
+// At row and column ``y``, ``x`` plus a grid change.
+inline Sample sample(const Images &images, int64_t y, int64_t x, float change_x, float change_y) {
+    const Place row(clamp(y, images.height - 1) + change_y * (images.height * 0.5f), images.height - 1);
+    const Place column(clamp(x, images.width - 1) + change_x * (images.width * 0.5f), images.width - 1);
+    const v4 a = images.at(row.whole, column.whole), b = images.at(row.whole, column.whole + 1);
+    const v4 c = images.at(row.whole + 1, column.whole), d = images.at(row.whole + 1, column.whole + 1);
+    const v4 above = mix(a, b, column.part), below = mix(c, d, column.part);
+    return {mix(above, below, row.part), mix(b - a, d - c, row.part) * (column.free ? images.width * 0.5f : 0.0f),
+            (below - above) * (row.free ? images.height * 0.5f : 0.0f)};
+}
 
 }  // namespace
 
@@ -70,19 +96,54 @@ void warp_patches(const float *pixels, int height, int width, const uint16_t *in
         for (int y = 0; y < size; y++)
             for (int x = 0; x < size; x++) {
                 const float *change = grid_change + i * strides[0] + y * strides[2] + x * strides[3];
-                const Place row(clamp(corner[2 * i] + y, height - 1) + change[strides[1]] * (height * 0.5f), height - 1);
-                const Place column(clamp(corner[2 * i + 1] + x, width - 1) + change[0] * (width * 0.5f), width - 1);
-                const v4 a = images.at(row.whole, column.whole), b = images.at(row.whole, column.whole + 1);
-                const v4 c = images.at(row.whole + 1, column.whole), d = images.at(row.whole + 1, column.whole + 1);
-                const v4 above = a + (b - a) * column.part, below = c + (d - c) * column.part;
-                const v4 mixed = above + (below - above) * row.part;
+                const Sample at = sample(images, corner[2 * i] + y, corner[2 * i + 1] + x, change[0], change[strides[1]]);
                 const int64_t to = i * 4 * plane + y * size + x;
-                for (int k = 0; k < 4; k++) value[to + k * plane] = mixed[k];
+                for (int k = 0; k < 4; k++) value[to + k * plane] = at.value[k];
                 if (!slope_x) continue;
-                const v4 across = ((b - a) + ((d - c) - (b - a)) * row.part) * (column.free ? width * 0.5f : 0.0f);
-                const v4 down = (below - above) * (row.free ? height * 0.5f : 0.0f);
-                for (int k = 0; k < 4; k++) slope_x[to + k * plane] = across[k], slope_y[to + k * plane] = down[k];
+                for (int k = 0; k < 4; k++) slope_x[to + k * plane] = at.across[k], slope_y[to + k * plane] = at.down[k];
             }
+    }
+}
+
+// Loss of n squares whose channels [n][size * size][7] are grid change, alpha and colour change, against posed images
+// [n][4][size][size] and grid changes [n][2][size][size]. sums [n][5]: over a square of what blended and warped images, grid
+// change and colours are off, and of the former's squares. gradient, like channels: of the four sums, each times its weight.
+void match_patches(const float *pixels, int height, int width, const uint16_t *insets, int inset_height, int inset_width,
+                   int inset_top, int inset_left, const int64_t *which, const int64_t *corner, const float *channels,
+                   const float *posed, const float *grid_change, int64_t n, int size, const float *weights, float *sums,
+                   float *gradient, int threads) {
+    const int plane = size * size;
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (int64_t i = 0; i < n; i++) {
+        Images images{pixels, insets + which[i] * 4 * inset_height * inset_width, height, width,
+                      inset_height, inset_width, inset_top, inset_left};
+        v4 blended_off = {}, warped_off = {}, color_off = {}, squares = {};
+        float grid_off = 0;
+        for (int p = 0; p < plane; p++) {
+            const int64_t y = corner[2 * i] + p / size, x = corner[2 * i + 1] + p % size;
+            const float *own = channels + (i * plane + p) * 7, *wanted = posed + i * 4 * plane + p;
+            const float *moved = grid_change + i * 2 * plane + p;
+            const Sample at = sample(images, y, x, own[0], own[1]);
+            const v4 target = {wanted[0], wanted[plane], wanted[2 * plane], wanted[3 * plane]};
+            const v4 target_warped = sample(images, y, x, moved[0], moved[plane]).value;
+            const v4 color = {own[3], own[4], own[5], own[6]};
+            const float alpha = own[2], off_x = own[0] - moved[0], off_y = own[1] - moved[plane];
+            const v4 blended = color * alpha + at.value * (1 - alpha) - target, warped = at.value - target_warped;
+            blended_off += size_of(blended), warped_off += size_of(warped), color_off += size_of(color - target);
+            squares += blended * blended;
+            grid_off += sum(size_of(v4{off_x, off_y}));
+            const v4 to_blended = sign_of(blended) * weights[0];
+            const v4 to_warped = to_blended * (1 - alpha) + sign_of(warped) * weights[1];
+            const v4 to_color = to_blended * alpha + sign_of(color - target) * weights[3];
+            const v4 to_grid = sign_of(v4{off_x, off_y}) * weights[2];
+            float *to = gradient + (i * plane + p) * 7;
+            to[0] = sum(to_warped * at.across) + to_grid[0];
+            to[1] = sum(to_warped * at.down) + to_grid[1];
+            to[2] = sum(to_blended * (color - at.value));
+            for (int k = 0; k < 4; k++) to[3 + k] = to_color[k];
+        }
+        const float all[5] = {sum(blended_off), sum(warped_off), grid_off, sum(color_off), sum(squares)};
+        std::memcpy(sums + 5 * i, all, sizeof all);
     }
 }
 

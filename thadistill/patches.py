@@ -1,4 +1,4 @@
-"""Patches: squares of target images, and the warp that students are trained through on them."""
+"""Patches: squares of target images, and the warp and the loss that body rotators are trained through on them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -58,7 +59,9 @@ def _kernel() -> ctypes.CDLL | None:
     p, i, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
     library.warp_patches.argtypes = [p, i, i, p, i, i, i, i, p, p, p, ctypes.POINTER(long), long, i, p, p, p]
     library.cut_patches.argtypes = [p, p, long, i, i, i, p]
-    library.warp_patches.restype = library.cut_patches.restype = None
+    library.match_patches.argtypes = [p, i, i, p, i, i, i, i, p, p, p, p, p, long, i, p, p, p, i]
+    for function in (library.warp_patches, library.cut_patches, library.match_patches):
+        function.restype = None
     return library
 
 
@@ -129,6 +132,75 @@ class _Warp(torch.autograd.Function):
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         (slopes,) = ctx.saved_tensors
         return (slopes * gradient).sum(2).transpose(0, 1), None, None, None, None, None, None
+
+
+class Matched(NamedTuple):
+    """How far squares are off: the weighted loss, its terms (RotatorTerms), and the root mean square of each blended one."""
+
+    loss: Float[Tensor, ""]
+    terms: Float[Tensor, "4"]
+    off: Float[Tensor, " n"]
+
+
+def match_patches(
+    channels: Float[Tensor, "n p 7"],
+    weights: Sequence[float],
+    posed: Float[Tensor, "n 4 s s"],
+    grid_change: Float[Tensor, "n 2 s s"],
+    image: Float[Tensor, "c h w"],
+    insets: Float[Tensor, "m c ih iw"],
+    which: Int[Tensor, " n"],
+    inset_corner: tuple[int, int],
+    corner: Int[Tensor, "n 2"],
+) -> Matched | None:
+    """:func:`thadistill.losses.rotator_terms` of squares, in one pass; None where there is no kernel for it.
+
+    Args:
+        channels: the student's, for each pixel of a square: see Motion. weights: of the four terms.
+        posed, grid_change: the targets, which the image is warped by as well.
+        image, insets, which, inset_corner, corner: see :func:`warp_patches`.
+
+    Torch has some forty operations for it, each of which reads and writes all of the squares.
+    """
+    given = (channels, posed, grid_change)
+    fits = all(x.dtype == torch.float32 for x in given) and _is_native(image, insets, channels)
+    kernel = _kernel() if fits else None
+    if kernel is None:
+        return None
+    return Matched(*_Match.apply(*given, kernel, weights, image, insets, which, inset_corner, corner))
+
+
+class _Match(torch.autograd.Function):
+    """The native loss, and its gradient on the way."""
+
+    @staticmethod
+    def forward(ctx, channels, posed, grid_change, kernel, weights, image, insets, which, inset_corner, corner):  # type: ignore[no-untyped-def]
+        n, _, size, _ = posed.shape
+        count = n * size * size
+        elements = torch.tensor([4.0, 4.0, 2.0, 4.0], dtype=torch.double) * count
+        shares = torch.tensor(weights, dtype=torch.double)
+        each = (shares / elements).float()
+        channels, posed, grid_change = channels.contiguous(), posed.contiguous(), grid_change.contiguous()
+        pixels, insets = image.permute(1, 2, 0).contiguous(), insets.contiguous()
+        which, corner = which.contiguous(), corner.contiguous()
+        sums, gradient = channels.new_empty(n, 5), torch.empty_like(channels)
+        kernel.match_patches(
+            *(pixels.data_ptr(), *image.shape[1:], insets.data_ptr(), *insets.shape[2:], *inset_corner),
+            *(which.data_ptr(), corner.data_ptr(), channels.data_ptr(), posed.data_ptr(), grid_change.data_ptr()),
+            *(n, size, each.data_ptr(), sums.data_ptr(), gradient.data_ptr(), torch.get_num_threads()),
+        )
+        terms = sums[:, :4].sum(0, dtype=torch.double) / elements
+        loss = (terms * shares).sum().float()
+        terms, off = terms.float(), (sums[:, 4] / (4 * size * size)).sqrt()
+        ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(terms, off)
+        return loss, terms, off
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, to_loss, *_):  # type: ignore[no-untyped-def]
+        (gradient,) = ctx.saved_tensors
+        return (gradient * to_loss, *[None] * 9)
 
 
 def _warp_by_torch(

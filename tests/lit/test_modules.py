@@ -9,6 +9,7 @@ import lightning as L
 import pytest
 import torch
 
+from thadistill import lit, patches
 from thadistill.callbacks import Budget
 from thadistill.data.build import PoseSequence, build_targets, open_cache
 from thadistill.data.cache import SHARD, Targets
@@ -70,6 +71,41 @@ def test_the_teachers_own_outputs_cost_nothing(targets: dict) -> None:  # type: 
         expected = warp(out.face_morphed[i // 2][None], posed.get("grid_change", int(index[i // 2]))[None])[0]
         # the cached face is float16
         torch.testing.assert_close(found[i], expected[:, top : top + 64, left : left + 64], atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_native_loss_is_torchs(targets: dict, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[type-arg]
+    if patches._kernel() is None:
+        pytest.skip("no C++ compiler")
+    posed, corner = (
+        targets["posed"],
+        torch.tensor([[-1, 163], [95, 191], [199, 127], [507, 507], [159, 255], [251, 63]]),
+    )
+    batch, before = body_batch(posed, torch.tensor([2, 7]), corner, 6), torch.get_num_threads()
+    outcomes = []
+    torch.set_num_threads(threads)
+    try:
+        for native in (True, False):
+            if not native:
+                monkeypatch.setattr(lit.body_rotator, "match_patches", lambda *given: None)
+            module = body_module(targets, errors=ErrorMap())
+            module.weights = PhaseWeights([], [[10.0, 2.0, 20.0, 0.5]])
+            channels = (torch.randn(6, 36, 7, generator=torch.Generator().manual_seed(1)) * 0.3).requires_grad_()
+            matched = module._match(channels, batch, module.weights(0.0))
+            (3 * matched.loss).backward()
+            assert channels.grad is not None
+            losses = module.losses(batch)
+            outcomes.append((matched, channels.grad, losses, module.errors.smoothed()))
+    finally:
+        torch.set_num_threads(before)
+    (found, slopes, losses, errors), (expected, others, same, map_of_torch) = outcomes
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(errors, map_of_torch, atol=1e-6, rtol=1e-5)
+    for name, value in losses.items():
+        torch.testing.assert_close(value, same[name], atol=1e-6, rtol=1e-4)
+    # where rounding puts a position on the other side of a pixel's centre, or an error beyond zero, the slope is another
+    assert torch.isclose(slopes, others, atol=1e-5, rtol=1e-3).float().mean() > 0.995
 
 
 def test_facial_inputs_stay_silent_and_the_student_has_the_published_names(targets: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]

@@ -93,7 +93,7 @@ def test_native_levels_are_torchs(case: str, threads: int, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
-    ("rows", "given", "channels"), [(1, 1, 1), (67, 45, 45), (130, 90, 7), (70, 33, 180), (9, 360, 360)]
+    ("rows", "given", "channels"), [(1, 1, 1), (67, 45, 45), (130, 90, 7), (257, 33, 180), (9, 360, 360)]
 )
 def test_products_of_bfloat16_are_summed_in_float32(rows: int, given: int, channels: int, threads: int) -> None:
     kernels = kernels_in(torch.bfloat16)
@@ -117,6 +117,17 @@ def test_products_of_bfloat16_are_summed_in_float32(rows: int, given: int, chann
         seen_only = kernels.layer(x, LayerWeights(matrix, bias), whole=False, copied=True)
         assert seen_only.out is None
         assert torch.equal(seen_only.seen, found.seen)
+        # and backwards: through the product to the phases before it
+        gradient = torch.randn(rows, channels, generator=generator).bfloat16()
+        slope = torch.randn(rows, given, generator=generator).bfloat16()
+        to_values = gradient.double() @ matrix.bfloat16().double()
+        plain, nothing = kernels.back(gradient, matrix, None)
+        assert nothing is None
+        torch.testing.assert_close(plain.double(), to_values, atol=1e-4, rtol=5e-3)
+        to_phases, sums = kernels.back(gradient, matrix, slope)
+        assert sums is not None
+        torch.testing.assert_close(to_phases.double(), to_values * slope.double(), atol=1e-4, rtol=5e-3)
+        torch.testing.assert_close(sums.double(), (to_values * slope.double()).sum(0), atol=1e-3, rtol=1e-5)
     finally:
         torch.set_num_threads(before)
 

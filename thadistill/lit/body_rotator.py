@@ -18,7 +18,7 @@ from thadistill.lit.base import OptimizerFactory, StudentModule, plain_copy
 from thadistill.losses import RotatorTerms, rotator_terms
 from thadistill.metrics.flow import grid_change_epe_px
 from thadistill.metrics.image import psnr
-from thadistill.patches import warp_patches
+from thadistill.patches import Matched, match_patches, warp_patches
 from thadistill.pose import FACIAL_SIZE, POSE_SIZE
 from thadistill.schedule import LearningRate
 from thadistill.student.body_rotator import BodyRotator, Motion, Posed
@@ -27,6 +27,7 @@ from thadistill.warp import blend
 
 FACIAL_COLUMNS = slice(-POSE_SIZE, FACIAL_SIZE - POSE_SIZE)  # of a level's first matrix: the pose comes last
 ROTATION_COLUMNS = slice(FACIAL_SIZE - POSE_SIZE, None)
+_FACE_CORNER = (FACE_REGION.top, FACE_REGION.left)
 
 
 class Scaled(nn.Module):
@@ -140,24 +141,36 @@ class BodyRotatorModule(StudentModule):
     def pose(self, batch: BodyBatch) -> tuple[Motion, Posed]:
         """The student's motion and images on the batch's squares."""
         motion = self.network.patches(batch.pose, batch.corner, batch.posed.shape[-1])
+        return motion, self._posed(batch, motion)
+
+    def _posed(self, batch: BodyBatch, motion: Motion) -> Posed:
         warped = self._warp(batch, motion.grid_change)
-        return motion, Posed(warped, blend(motion.alpha, motion.color_change, warped))
+        return Posed(warped, blend(motion.alpha, motion.color_change, warped))
 
     def _warp(self, batch: BodyBatch, grid_change: Tensor) -> Tensor:
-        corner = (FACE_REGION.top, FACE_REGION.left)
-        return warp_patches(self.image, batch.faces, batch.face, corner, grid_change, batch.corner)
+        return warp_patches(self.image, batch.faces, batch.face, _FACE_CORNER, grid_change, batch.corner)
 
     def losses(self, batch: BodyBatch) -> dict[str, Tensor]:
         """The weighted sum at the module's progress as ``loss``, and its terms."""
-        motion, posed = self.pose(batch)
+        channels = self.network.patch_channels(batch.pose, batch.corner, batch.posed.shape[-1])
+        matched = self._match(channels, batch, self.weights(self.progress))
+        if self.errors is not None:
+            self.errors.add(batch.corner, matched.off)
+        return {"loss": matched.loss, **dict(zip(RotatorTerms._fields, matched.terms, strict=True))}
+
+    def _match(self, channels: Float[Tensor, "n p 7"], batch: BodyBatch, weights: RotatorTerms) -> Matched:
+        scene = (self.image, batch.faces, batch.face, _FACE_CORNER)
+        given = (channels, [float(w) for w in weights], batch.posed, batch.grid_change, *scene, batch.corner)
+        native = match_patches(*given)
+        if native is not None:
+            return native
+        motion = self.network.motion(channels)
+        posed = self._posed(batch, motion)
         with torch.no_grad():
             target_warped = self._warp(batch, batch.grid_change)
-            if self.errors is not None:
-                off = (posed.blended - batch.posed).square().mean((1, 2, 3)).sqrt()
-                self.errors.add(batch.corner, off)
+            off = (posed.blended - batch.posed).square().mean((1, 2, 3)).sqrt()
         terms = rotator_terms(motion, posed, batch.posed, target_warped, batch.grid_change)
-        loss = terms.weighted(self.weights(self.progress))
-        return {"loss": loss, **{k: torch.as_tensor(v) for k, v in terms._asdict().items()}}
+        return Matched(terms.weighted(weights), torch.stack([torch.as_tensor(term) for term in terms]).detach(), off)
 
     def transfer_batch_to_device(self, batch: BodyBatch, device: torch.device, dataloader_idx: int) -> BodyBatch:
         """Moves a batch, and its faces, which are the same in every batch, only when they are others than before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
@@ -103,7 +104,19 @@ class BodyRotator(nn.Module):
         return Motion.split(self.last_linear(x))
 
     def patches(self, pose: Float[Tensor, "m 45"], corner: Int[Tensor, "n 2"], size: int) -> Motion:
-        """The same values on squares of the image, n/m in a row for each pose, for training on patches.
+        """The same values on squares of the image: see :meth:`patch_channels`."""
+        return self.motion(self.patch_channels(pose, corner, size))
+
+    @staticmethod
+    def motion(channels: Float[Tensor, "n p 7"]) -> Motion:
+        """What the channels of squares, as :meth:`patch_channels` gives them, say."""
+        side = math.isqrt(channels.shape[1])
+        return Motion.split(channels.transpose(1, 2).unflatten(2, (side, side)))
+
+    def patch_channels(
+        self, pose: Float[Tensor, "m 45"], corner: Int[Tensor, "n 2"], size: int
+    ) -> Float[Tensor, "n p 7"]:
+        """The seven channels at the p pixels of squares of the image, n/m in a row for each pose, for training on patches.
 
         ``corner`` is the top and left pixel, ``size`` the side. Each level is evaluated on the pixels that bilinear
         upsampling reads for the square, so all corners are alike modulo last size / first size; beyond the image
@@ -134,7 +147,7 @@ class BodyRotator(nn.Module):
             last = LayerWeights.of(self.last_linear) if layers is self.siren_layers[-1] else None
             x = _run_level([*cast(nn.ModuleList, layers)], pose, coordinates, x, doubling, last)
         assert x is not None
-        return Motion.split(x.transpose(1, 2).unflatten(2, (size, size)))
+        return x
 
     @staticmethod
     def render(motion: Motion, image: Float[Tensor, "n 4 h w"]) -> Posed:

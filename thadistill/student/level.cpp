@@ -108,38 +108,95 @@ void sine(float *phase, const float *bias, int64_t rows, int channels, T *slope,
 constexpr int ROWS = 4, VECTORS = 6;  // of a tile at the most: 24 sums, 6 of the matrix's vectors and a pair of inputs
 constexpr int64_t CHUNK = 64;         // rows that a thread takes at a time: they and the matrix stay in its cache
 
-// A matrix [channels][given] in bfloat16 as tiles read it: blocks of vectors of channels; in each, by pairs of inputs.
+// A matrix in bfloat16 as tiles read it: blocks of vectors of channels; in each, by pairs of inputs.
 struct Packed {
     std::vector<uint32_t> content;
-    const uint32_t *panels;  // at a cache line
+    uint32_t *panels;  // at a cache line
     int given, channels, pairs, vectors, most;
 
-    Packed(const float *matrix, int given, int channels)
+    Packed(int given, int channels)
         : given(given), channels(channels), pairs((given + 1) / 2), vectors((channels + VL - 1) / VL) {
         const int blocks = (vectors + VECTORS - 1) / VECTORS;
         most = (vectors + blocks - 1) / blocks;
         content.assign((int64_t)vectors * pairs * VL + 16, 0);
-        uint32_t *to = (uint32_t *)(((uintptr_t)content.data() + 63) / 64 * 64);
-        panels = to;
-        std::vector<bf16> row(2 * pairs, bf16{0});
+        panels = (uint32_t *)(((uintptr_t)content.data() + 63) / 64 * 64);
+    }
+    Packed(Packed &&) = default;  // and no copies: panels points into content
+    // The pairs of a vector of channels, ``step`` apart.
+    uint32_t *column(int vector, int &step) {
+        const int first = vector / most * most, width = std::min(most, vectors - first);
+        step = width * VL;
+        return panels + (int64_t)first * pairs * VL + (vector - first) * VL;
+    }
+    static Packed of(const float *matrix, int given, int channels) {  // [channels][given]
+        Packed to(given, channels);
+        std::vector<bf16> row(2 * to.pairs, bf16{0});
         for (int c = 0; c < channels; c++) {
             for (int k = 0; k < given; k += VL) store(&row[k], load(matrix + (int64_t)c * given + k, given - k), given - k);
-            const int vector = c / VL, first = vector / most * most, width = std::min(most, vectors - first);
-            uint32_t *column = to + (int64_t)first * pairs * VL + (vector - first) * VL + c % VL;
-            for (int pair = 0; pair < pairs; pair++) std::memcpy(column + (int64_t)pair * width * VL, &row[2 * pair], 4);
+            int step;
+            uint32_t *column = to.column(c / VL, step) + c % VL;
+            for (int pair = 0; pair < to.pairs; pair++) std::memcpy(column + (int64_t)pair * step, &row[2 * pair], 4);
         }
+        return to;
+    }
+    static Packed of_transposed(const float *matrix, int given, int channels) {  // [given][channels]
+        Packed to(given, channels);
+        for (int vector = 0; vector < to.vectors; vector++) {
+            const int c = vector * VL, count = channels - c;
+            int step;
+            uint32_t *column = to.column(vector, step);
+            for (int pair = 0; pair < to.pairs; pair++, column += step) {
+                const float *from = matrix + (int64_t)2 * pair * channels + c;
+                const vh one = round_to_bf16(load(from, count));
+                const vh two = 2 * pair + 1 < given ? round_to_bf16(load(from + channels, count)) : vh{};
+                const vu both = __builtin_convertvector(one, vu) | __builtin_convertvector(two, vu) << 16;
+                std::memcpy(column, &both, sizeof both);
+            }
+        }
+        return to;
     }
 };
 
-// Where a layer's results go: sin(sum + bias) to out and copy, those that are wanted, its slopes; without slopes the sum to out.
-struct Ends {
+// Where the sums of products go, the vector at channel c of row r: sine layers' values, those that are wanted, and slopes;
+struct ToSines {
     const float *bias;
     float *out;
     bf16 *slope, *copy;
+    int channels;
+    void operator()(vf sum, int64_t row, int c, float *) const {
+        const int count = channels - c;
+        const int64_t i = row * channels + c;
+        vf s, o;
+        sine_cosine(sum + load(bias + c, count), s, o);
+        if (out) store(out + i, s, count);
+        store(slope + i, o, count);
+        if (copy) store(copy + i, s, count);
+    }
 };
 
-template <int R, int V>
-void tile(const bf16 *x, const Packed &matrix, int first, int64_t row, const Ends &ends) {
+// as they are;
+template <class T> struct ToValues {
+    T *out;
+    int channels;
+    void operator()(vf sum, int64_t row, int c, float *) const { store(out + row * channels + c, sum, channels - c); }
+};
+
+// or backwards, times the slopes of the layer before, and added up over rows.
+struct ToGradients {
+    const bf16 *slope;
+    bf16 *out;
+    int channels;
+    void operator()(vf sum, int64_t row, int c, float *sums) const {
+        const int count = channels - c;
+        const int64_t i = row * channels + c;
+        const vf g = sum * load(slope + i, count);
+        store(out + i, g, count);
+        store(sums + c, load(sums + c, VL) + g, VL);
+    }
+};
+
+template <int R, int V, class To>
+void tile(const bf16 *x, const Packed &matrix, int first, int64_t row, const To &to, float *sums) {
     const int given = matrix.given;
     const uint32_t *panel = matrix.panels + (int64_t)first * matrix.pairs * VL;
     __m512 sum[R][V];
@@ -158,41 +215,48 @@ void tile(const bf16 *x, const Packed &matrix, int first, int64_t row, const End
         }
     }
     for (int r = 0; r < R; r++)
-        for (int v = 0; v < V; v++) {
-            const int c = (first + v) * VL, count = matrix.channels - c;
-            const int64_t i = (row + r) * matrix.channels + c;
-            if (!ends.slope) {
-                store(ends.out + i, (vf)sum[r][v], count);
-                continue;
-            }
-            vf s, o;
-            sine_cosine((vf)sum[r][v] + load(ends.bias + c, count), s, o);
-            if (ends.out) store(ends.out + i, s, count);
-            store(ends.slope + i, o, count);
-            if (ends.copy) store(ends.copy + i, s, count);
+        for (int v = 0; v < V; v++) to((vf)sum[r][v], row + r, (first + v) * VL, sums);
+}
+
+template <int V, class To>
+void tiles(const bf16 *x, const Packed &matrix, int first, int64_t row, int64_t end, const To &to, float *sums) {
+    for (; row + ROWS <= end; row += ROWS) tile<ROWS, V>(x, matrix, first, row, to, sums);
+    for (; row < end; row++) tile<1, V>(x, matrix, first, row, to, sums);
+}
+
+template <class To>
+void blocks(const bf16 *x, const Packed &matrix, int64_t row, int64_t end, const To &to, float *sums) {
+    for (int first = 0; first < matrix.vectors; first += matrix.most)
+        switch (std::min(matrix.most, matrix.vectors - first)) {
+            case 1: tiles<1>(x, matrix, first, row, end, to, sums); break;
+            case 2: tiles<2>(x, matrix, first, row, end, to, sums); break;
+            case 3: tiles<3>(x, matrix, first, row, end, to, sums); break;
+            case 4: tiles<4>(x, matrix, first, row, end, to, sums); break;
+            case 5: tiles<5>(x, matrix, first, row, end, to, sums); break;
+            default: tiles<6>(x, matrix, first, row, end, to, sums);
         }
 }
 
-template <int V>
-void tiles(const bf16 *x, const Packed &matrix, int first, int64_t row, int64_t end, const Ends &ends) {
-    for (; row + ROWS <= end; row += ROWS) tile<ROWS, V>(x, matrix, first, row, ends);
-    for (; row < end; row++) tile<1, V>(x, matrix, first, row, ends);
-}
-
-void layer(const bf16 *x, int64_t rows, const Packed &matrix, const Ends &ends, int threads) {
-    const auto run = [&](int64_t row, int64_t end) {
-        for (int first = 0; first < matrix.vectors; first += matrix.most)
-            switch (std::min(matrix.most, matrix.vectors - first)) {
-                case 1: tiles<1>(x, matrix, first, row, end, ends); break;
-                case 2: tiles<2>(x, matrix, first, row, end, ends); break;
-                case 3: tiles<3>(x, matrix, first, row, end, ends); break;
-                case 4: tiles<4>(x, matrix, first, row, end, ends); break;
-                case 5: tiles<5>(x, matrix, first, row, end, ends); break;
-                default: tiles<6>(x, matrix, first, row, end, ends);
-            }
-    };
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (int64_t row = 0; row < rows; row += CHUNK) run(row, std::min(row + CHUNK, rows));
+// x [rows][given] times the matrix; ``sums`` [channels], where the results' sums over the rows are wanted.
+template <class To>
+void multiply(const bf16 *x, int64_t rows, const Packed &matrix, const To &to, float *sums, int threads) {
+    const int64_t chunks = (rows + CHUNK - 1) / CHUNK;
+    const int parts = (int)std::min<int64_t>(std::max(threads, 1), std::max<int64_t>(chunks, 1)), padded = matrix.vectors * VL;
+    std::vector<float> all((int64_t)parts * padded, 0.0f);
+#pragma omp parallel for num_threads(parts) if (parts > 1)
+    for (int part = 0; part < parts; part++) {
+        std::vector<float> some(padded);
+        for (int64_t chunk = chunks * part / parts; chunk < chunks * (part + 1) / parts; chunk++) {
+            const int64_t row = chunk * CHUNK, end = std::min(row + CHUNK, rows);
+            std::fill(some.begin(), some.end(), 0.0f);
+            blocks(x, matrix, row, end, to, some.data());
+            for (int c = 0; sums && c < padded; c++) all[(int64_t)part * padded + c] += some[c];
+        }
+    }
+    for (int c = 0; sums && c < matrix.channels; c++) {
+        sums[c] = 0;
+        for (int part = 0; part < parts; part++) sums[c] += all[(int64_t)part * padded + c];
+    }
 }
 
 #endif
@@ -309,10 +373,22 @@ int level_multiplies() {
 }
 
 #if defined(__AVX512BF16__)
-// x [rows][given] times the transposed matrix [channels][given], which is rounded to bfloat16 here; see Ends for the rest.
+// x [rows][given] times the transposed matrix [channels][given], which is rounded to bfloat16 here: sin(that + bias) to out
+// and copy, those that are wanted, and its slopes; without a place for slopes, itself to out.
 void level_layer(const bf16 *x, int64_t rows, int given, const float *matrix, int channels, const float *bias, float *out,
-                 void *slope, void *copy, int threads) {
-    layer(x, rows, Packed(matrix, given, channels), {bias, out, (bf16 *)slope, (bf16 *)copy}, threads);
+                 bf16 *slope, bf16 *copy, int threads) {
+    const Packed packed = Packed::of(matrix, given, channels);
+    if (slope) multiply(x, rows, packed, ToSines{bias, out, slope, copy, channels}, nullptr, threads);
+    else multiply(x, rows, packed, ToValues<float>{out, channels}, nullptr, threads);
+}
+
+// Backwards through it: gradient [rows][given] times the matrix [given][channels], times the slopes of the layer before where
+// there are any, and that summed over the rows.
+void level_back(const bf16 *gradient, int64_t rows, int given, const float *matrix, int channels, const bf16 *slope,
+                bf16 *out, float *sums, int threads) {
+    const Packed packed = Packed::of_transposed(matrix, given, channels);
+    if (slope) multiply(gradient, rows, packed, ToGradients{slope, out, channels}, sums, threads);
+    else multiply(gradient, rows, packed, ToValues<bf16>{out, channels}, nullptr, threads);
 }
 #endif
 }

@@ -75,6 +75,8 @@ def sine_level(
         coordinates: x, y of each pixel.
         plane: what the first layer's phase has of x, of y, and for itself, in each pose.
         rest: the sine layers after the first. last: a layer without a sine after those.
+
+    Where it rounds (see above), values that no last layer ends, for another level, are bfloat16.
     """
     kernels = _kernels() if plane.device.type == "cpu" and plane.dtype == torch.float32 else None
     if kernels is None:
@@ -143,9 +145,10 @@ class LevelKernels:
         functions = [self._enter, self._sine, self._turn, self._leave]
         self.multiplies = kept == torch.bfloat16 and bool(library.level_multiplies())
         if self.multiplies:
-            self._layer = library.level_layer
+            self._layer, self._back = library.level_layer, library.level_back
             self._layer.argtypes = [p, long, i, p, i, p, p, p, p, i]
-            functions.append(self._layer)
+            self._back.argtypes = [p, long, i, p, i, p, p, p, i]
+            functions += [self._layer, self._back]
         for function in functions:
             function.restype = None
 
@@ -223,6 +226,26 @@ class LevelKernels:
         self._turn(gradient.data_ptr(), slope.data_ptr(), *gradient.shape, sums.data_ptr(), torch.get_num_threads())
         return sums
 
+    def back(
+        self, gradient: Float[Tensor, "n d"], matrix: Float[Tensor, "d c"], slope: Float[Tensor, "n c"] | None
+    ) -> tuple[Float[Tensor, "n c"], Float[Tensor, " c"] | None]:
+        """Through a product to the phases of the layer before it: ``gradient`` W times ``slope``, and the sum of its rows.
+
+        Without ``slope``, to the layer's values, and no sum.
+        """
+        if not self.multiplies:
+            gradient = gradient @ matrix.to(self.kept)
+            return gradient, None if slope is None else self.turn(gradient, slope)
+        gradient, matrix = gradient.contiguous(), matrix.contiguous()
+        rows, channels = len(gradient), matrix.shape[1]
+        out = torch.empty(rows, channels, dtype=self.kept)
+        sums = None if slope is None else torch.empty(channels)
+        self._back(
+            *(gradient.data_ptr(), rows, len(matrix), matrix.data_ptr(), channels),
+            *(_address(slope), out.data_ptr(), _address(sums), torch.get_num_threads()),
+        )
+        return out, sums
+
     def leave(
         self, gradient: Tensor, slope: Tensor, doubling: Doubling | None, coordinates: Tensor, poses: int
     ) -> tuple[Tensor, Tensor | None]:
@@ -284,31 +307,27 @@ class _Level(torch.autograd.Function):
         layers = [LayerWeights(*rest[index : index + 2]) for index in range(0, len(rest), 2)]
         sines = layers[:-1] if how.ends else layers
         raised = None
+        ctx.below = None if below is None else below.dtype
         if below is not None:
-            below = below.reshape(-1, below.shape[-1]).to(kernels.kept if rounded else below.dtype)
+            below = below.reshape(-1, below.shape[-1]).to(kernels.kept if rounded else torch.float32)
             raised = kernels.product(below, features) if rounded else linear(below, features)
             doubling = _same(math.isqrt(points)) if doubling is None else doubling
-        whole = not (rounded and sines)
-        x = kernels.enter(raised, doubling, coordinates, plane, whole=whole, copied=bool(layers))
+        handed = rounded and not how.ends  # to another level, which would round it
+        whole = not rounded or (not sines and not handed)
+        x = kernels.enter(raised, doubling, coordinates, plane, whole=whole, copied=handed or bool(layers))
         passed = [x]
         for number, layer in enumerate(sines, 1):
-            copied = number < len(layers)
             if rounded:
-                x = kernels.layer(x.seen, layer, whole=number == len(sines), copied=copied)
+                x = kernels.layer(x.seen, layer, whole=number == len(sines) and not handed, copied=True)
             else:
-                x = kernels.sine(linear(x.out, layer.matrix), layer.bias, copied=copied)
+                x = kernels.sine(linear(x.out, layer.matrix), layer.bias, copied=number < len(layers))
             passed.append(x)
-        out = linear(x.out, *layers[-1]) if how.ends else x.out
+        out = linear(x.out, *layers[-1]) if how.ends else x.seen if handed else x.out
         slopes, inputs = [x.slope for x in passed], [x.seen for x in passed[: len(layers)]]
         given = (below, features) if below is not None else ()
         ctx.save_for_backward(*slopes, *inputs, *rest[::2], *given)
-        ctx.how, ctx.doubling, ctx.coordinates, ctx.poses, ctx.layers = (
-            how,
-            doubling,
-            coordinates,
-            len(plane),
-            len(layers),
-        )
+        ctx.how, ctx.doubling, ctx.coordinates = how, doubling, coordinates
+        ctx.poses, ctx.layers = len(plane), len(layers)
         return out.view(n, points, -1)
 
     @staticmethod
@@ -320,21 +339,20 @@ class _Level(torch.autograd.Function):
         inputs, matrices = list(islice(saved, layers)), list(islice(saved, layers))
         given = list(saved)
         gradient = gradient.reshape(-1, gradient.shape[-1])
-        to_last_bias = gradient.sum(0)
+        to_bias = gradient.sum(0) if ends else None
         gradient = gradient.to(kernels.kept, copy=True)
-        to_rest: list[Tensor] = []
+        if layers and not ends:
+            to_bias = kernels.turn(gradient, slopes.pop())
+        to_rest: list[Tensor | None] = []
         for index in reversed(range(layers)):
-            linear_only = ends and index == layers - 1
-            to_bias = to_last_bias if linear_only else kernels.turn(gradient, slopes.pop())
             to_rest = [(gradient.T @ inputs[index]).float(), to_bias, *to_rest]
-            gradient = gradient @ matrices[index].to(kernels.kept)
+            gradient, to_bias = kernels.back(gradient, matrices[index], slopes.pop() if index else None)
         to_plane, to_raised = kernels.leave(gradient, slopes[0], ctx.doubling, ctx.coordinates, ctx.poses)
         to_below = to_features = None
         if given:
             below, features = given
             to_features = (to_raised.T @ below.to(kernels.kept)).float()
             if ctx.needs_input_grad[1]:
-                to_below = (
-                    (to_raised @ features.to(kernels.kept)).float().view(len(ctx.coordinates), -1, below.shape[-1])
-                )
+                to_below, _ = kernels.back(to_raised, features, None)
+                to_below = to_below.to(ctx.below).view(len(ctx.coordinates), -1, below.shape[-1])
         return None, to_below, to_features, None, None, to_plane, *to_rest
