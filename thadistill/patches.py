@@ -41,7 +41,7 @@ def warp_patches(
     kernel = _kernel() if _is_native(image, insets, grid_change) else None
     if kernel is None:
         return _warp_by_torch(image, insets, which, inset_corner, grid_change, corner)
-    return _Warp.apply(grid_change, kernel, image, insets, which, inset_corner, corner)
+    return _Warp.apply(grid_change, kernel, _Scene.of(image, insets, which, inset_corner, corner))
 
 
 def _is_native(image: Tensor, insets: Tensor, grid_change: Tensor) -> bool:
@@ -98,24 +98,37 @@ def _cut_by_torch(groups: Sequence[Tensor], index: Tensor, corner: Tensor, size:
     return out.permute(0, 3, 1, 2).float()
 
 
+class _Scene(NamedTuple):
+    """What the kernels sample, laid out as they read it: see :func:`warp_patches`."""
+
+    pixels: Float[Tensor, "h w c"]
+    insets: Float[Tensor, "m c ih iw"]
+    which: Int[Tensor, " n"]
+    inset_corner: tuple[int, int]
+    corner: Int[Tensor, "n 2"]
+
+    @classmethod
+    def of(cls, image: Tensor, insets: Tensor, which: Tensor, inset_corner: tuple[int, int], corner: Tensor) -> _Scene:
+        pixels = image.permute(1, 2, 0).contiguous()
+        return cls(pixels, insets.contiguous(), which.contiguous(), inset_corner, corner.contiguous())
+
+    def arguments(self) -> tuple[int, ...]:
+        """The kernels' first, good for as long as this lives."""
+        image = (self.pixels.data_ptr(), *self.pixels.shape[:2])
+        insets = (self.insets.data_ptr(), *self.insets.shape[2:], *self.inset_corner)
+        return (*image, *insets, self.which.data_ptr(), self.corner.data_ptr())
+
+
 class _Warp(torch.autograd.Function):
     """The native warp; its slopes are taken on the way, since it has the four pixels at hand."""
 
     @staticmethod
-    def forward(ctx, grid_change, kernel, image, insets, which, inset_corner, corner):  # type: ignore[no-untyped-def]
+    def forward(ctx, grid_change, kernel, scene):  # type: ignore[no-untyped-def]
         n, _, size, _ = grid_change.shape
-        pixels, insets = image.permute(1, 2, 0).contiguous(), insets.contiguous()
-        which, corner = which.contiguous(), corner.contiguous()
         value = grid_change.new_empty(n, 4, size, size)
         slopes = grid_change.new_empty(2, n, 4, size, size) if ctx.needs_input_grad[0] else None
         kernel.warp_patches(
-            pixels.data_ptr(),
-            *image.shape[1:],
-            insets.data_ptr(),
-            *insets.shape[2:],
-            *inset_corner,
-            which.data_ptr(),
-            corner.data_ptr(),
+            *scene.arguments(),
             grid_change.data_ptr(),
             (ctypes.c_int64 * 4)(*grid_change.stride()),
             n,
@@ -131,7 +144,7 @@ class _Warp(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         (slopes,) = ctx.saved_tensors
-        return (slopes * gradient).sum(2).transpose(0, 1), None, None, None, None, None, None
+        return (slopes * gradient).sum(2).transpose(0, 1), None, None
 
 
 class Matched(NamedTuple):
@@ -167,26 +180,23 @@ def match_patches(
     kernel = _kernel() if fits else None
     if kernel is None:
         return None
-    return Matched(*_Match.apply(*given, kernel, weights, image, insets, which, inset_corner, corner))
+    return Matched(*_Match.apply(*given, kernel, weights, _Scene.of(image, insets, which, inset_corner, corner)))
 
 
 class _Match(torch.autograd.Function):
     """The native loss, and its gradient on the way."""
 
     @staticmethod
-    def forward(ctx, channels, posed, grid_change, kernel, weights, image, insets, which, inset_corner, corner):  # type: ignore[no-untyped-def]
+    def forward(ctx, channels, posed, grid_change, kernel, weights, scene):  # type: ignore[no-untyped-def]
         n, _, size, _ = posed.shape
-        count = n * size * size
-        elements = torch.tensor([4.0, 4.0, 2.0, 4.0], dtype=torch.double) * count
+        elements = torch.tensor([4.0, 4.0, 2.0, 4.0], dtype=torch.double) * (n * size * size)
         shares = torch.tensor(weights, dtype=torch.double)
         each = (shares / elements).float()
         channels, posed, grid_change = channels.contiguous(), posed.contiguous(), grid_change.contiguous()
-        pixels, insets = image.permute(1, 2, 0).contiguous(), insets.contiguous()
-        which, corner = which.contiguous(), corner.contiguous()
         sums, gradient = channels.new_empty(n, 5), torch.empty_like(channels)
         kernel.match_patches(
-            *(pixels.data_ptr(), *image.shape[1:], insets.data_ptr(), *insets.shape[2:], *inset_corner),
-            *(which.data_ptr(), corner.data_ptr(), channels.data_ptr(), posed.data_ptr(), grid_change.data_ptr()),
+            *scene.arguments(),
+            *(channels.data_ptr(), posed.data_ptr(), grid_change.data_ptr()),
             *(n, size, each.data_ptr(), sums.data_ptr(), gradient.data_ptr(), torch.get_num_threads()),
         )
         terms = sums[:, :4].sum(0, dtype=torch.double) / elements
@@ -200,7 +210,7 @@ class _Match(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, to_loss, *_):  # type: ignore[no-untyped-def]
         (gradient,) = ctx.saved_tensors
-        return (gradient * to_loss, *[None] * 9)
+        return gradient * to_loss, None, None, None, None, None
 
 
 def _warp_by_torch(

@@ -307,7 +307,7 @@ class _Level(torch.autograd.Function):
         layers = [LayerWeights(*rest[index : index + 2]) for index in range(0, len(rest), 2)]
         sines = layers[:-1] if how.ends else layers
         raised = None
-        ctx.below = None if below is None else below.dtype
+        ctx.below_type = None if below is None else below.dtype
         if below is not None:
             below = below.reshape(-1, below.shape[-1]).to(kernels.kept if rounded else torch.float32)
             raised = kernels.product(below, features) if rounded else linear(below, features)
@@ -354,5 +354,5 @@ class _Level(torch.autograd.Function):
             to_features = (to_raised.T @ below.to(kernels.kept)).float()
             if ctx.needs_input_grad[1]:
                 to_below, _ = kernels.back(to_raised, features, None)
-                to_below = to_below.to(ctx.below).view(len(ctx.coordinates), -1, below.shape[-1])
+                to_below = to_below.to(ctx.below_type).view(len(ctx.coordinates), -1, below.shape[-1])
         return None, to_below, to_features, None, None, to_plane, *to_rest
