@@ -38,7 +38,7 @@ from thadistill.report import distill_report, environment, given_overrides, writ
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
 from thadistill.student.body_rotator import Motion
 from thadistill.student.start import Part, start
-from thadistill.targets import TargetSets, budget_of, check_seeds, device, training_ends
+from thadistill.targets import TargetSets, budget_of, check_targets, device, training_ends
 from thadistill.teacher import Teacher
 from thadistill.training import face_morpher_step, train_body_rotator, train_face_morpher, trained_face_morpher
 
@@ -52,7 +52,7 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         process_started: ``time.monotonic()`` from which the budget counts.
     """
     budget = budget_of(config)
-    check_seeds(config)
+    check_targets(config)
     run = Run(out, config)
     if (out / "metrics.json").is_file() and run.state.get("done"):
         console.print(f"{shown(out)} is done already; delete it or give another out= to distil again", soft_wrap=True)
@@ -242,7 +242,7 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
     if config.module not in SETS:
         raise UserError(f"module={config.module}; expected one of {', '.join(SETS)}")
     budget = budget_of(config)
-    check_seeds(config)
+    check_targets(config)
     run = Run(out, config)
     check_student(config, [config.module])
     character: Character = hydra.utils.instantiate(config.character)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import hydra
 import torch
 from jaxtyping import Float
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from thadistill.callbacks.progress import progress_bar
@@ -21,6 +21,7 @@ from thadistill.data.build import PoseSequence, build_targets, open_cache
 from thadistill.data.cache import Kind, TargetCache, Targets
 from thadistill.errors import UserError
 from thadistill.record import Run
+from thadistill.student.siren import check_whole
 from thadistill.teacher import Teacher
 
 _OTHER_FACES = 1_000_000  # added to the seed: the face morpher sees the posed targets' faces besides
@@ -59,11 +60,13 @@ def training_ends(config: DictConfig, budget: float) -> float:
     return budget - min(last, 0.2 * budget)
 
 
-def check_seeds(config: DictConfig) -> None:
-    """Refuses to evaluate on poses, or faces, that are trained on: both follow from the seed.
+def check_targets(config: DictConfig) -> None:
+    """Refuses numbers of targets that are none, and to evaluate on faces that are trained on: poses follow from the seed.
 
     Raises: UserError.
     """
+    for name in ("recipe.targets.face", "recipe.targets.posed", "evaluation.poses", "validation.poses"):
+        check_whole(name, OmegaConf.select(config, name))
     training: PoseSequence = hydra.utils.instantiate(config.recipe.targets.poses)
     seed = config.evaluation.seed
     if training.source == "random" and seed in (training.seed, training.seed + _OTHER_FACES):

@@ -42,6 +42,15 @@ MISTAKES = [
     (["distill", "teacher=puppet", "evaluation.seed=0", "seed=0", "recipe=paper"], "gives faces that seed=0 trains on"),
     (["distill", "teacher=puppet", "evaluation.seed=7", "seed=7"], "gives faces that seed=7 trains on"),
     (["distill", "teacher=puppet", "evaluation.seed=1000003", "seed=3"], "gives faces that seed=3 trains on"),
+    (
+        ["distill", "teacher=puppet", "recipe.targets.posed=-3"],
+        "recipe.targets.posed=-3; expected a whole number above 0",
+    ),
+    (
+        ["train", "module=body_rotator", "teacher=puppet", "recipe.targets.face=many"],
+        "recipe.targets.face=many; expected",
+    ),
+    (["distill", "teacher=puppet", "evaluation.poses=0"], "evaluation.poses=0; expected a whole number above 0"),
     (["train", "module=hair", "teacher=puppet"], "module=hair; expected one of"),
     (["train", "teacher=puppet"], "module=None; expected one of"),
     (["evaluate", "model=absent", "teacher=puppet"], "absent has no character_model.yaml"),
