@@ -73,6 +73,11 @@ def check_targets(config: DictConfig) -> None:
         raise UserError(f"evaluation.seed={seed} gives faces that seed={training.seed} trains on; expected another")
 
 
+def faces_beside(posed: PoseSequence) -> PoseSequence:
+    """The face morpher's own poses: other faces than those of the posed targets, which it sees anyway."""
+    return replace(posed, seed=posed.seed + _OTHER_FACES, poses_per_face=1)
+
+
 class Wanted(NamedTuple):
     """One of a distillation's target sets, of ``most`` poses; ``minutes``: at most, None for all that it takes.
 
@@ -110,7 +115,7 @@ class TargetSets:
         self.budget, self.say = budget, say
         recipe, poses = config.recipe.targets, config.validation.poses
         training: PoseSequence = hydra.utils.instantiate(recipe.poses)
-        faces = replace(training, seed=training.seed + _OTHER_FACES, poses_per_face=1)
+        faces = faces_beside(training)
         held_out = PoseSequence(seed=config.evaluation.seed)
         self.wanted = {
             "held_out": Wanted("posed", held_out, max(config.evaluation.poses, poses)),

@@ -39,7 +39,7 @@ from thadistill.memory import keep_freed_memory
 from thadistill.report import environment, write_json
 from thadistill.student.face_morpher import FACE_SIZE
 from thadistill.student.start import STARTS, SUFFIX, Part, save_start, start
-from thadistill.targets import device, fill
+from thadistill.targets import device, faces_beside, fill
 
 HERE = Path(__file__).parent
 # lambda_00, crypko_00 and crypko_03 are what the start is judged on: it never sees them
@@ -58,9 +58,9 @@ class Pupil:
         # channels last in memory, as the module keeps its own
         self.image = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
         teacher = hydra.utils.instantiate(config.teacher, device=device(config))
-        sequence = PoseSequence(seed=seed, rotations="sobol")
+        training: PoseSequence = hydra.utils.instantiate(config.recipe.targets.poses, seed=seed)
 
-        def targets(kind: Kind, count: int) -> Targets:
+        def targets(kind: Kind, sequence: PoseSequence, count: int) -> Targets:
             with teacher.rounded() if config.recipe.targets.rounded else nullcontext():
                 cache = open_cache(kind, teacher, self.image, sequence)
                 fill(cache, teacher, self.image, sequence, count, None, f"{character.name}, {kind}")
@@ -68,9 +68,9 @@ class Pupil:
 
         recipe = config.recipe[part]
         stream = hydra.utils.instantiate(recipe.stream)
-        posed = targets("posed", poses)
+        posed = targets("posed", training, poses)
         if part == "face_morpher":
-            face = targets("face", faces)
+            face = targets("face", faces_beside(training), faces)
             mask = STUDENT_FACE_REGION.crop(face_mask_from_targets(face, self.image))
             self.errors = ErrorMap(FACE_SIZE, stride=1)
             batches = stream(face, mask, mask_weight=recipe.mask_weight, also=posed, seed=seed, errors=self.errors)

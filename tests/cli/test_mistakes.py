@@ -177,9 +177,11 @@ def test_checkpoints_cut_short_or_foreign_are_refused(tmp_path: Path) -> None:
         ["teacher=tha4"],
         ["recipe.targets.posed=64"],
         ["+recipe.at_once=false"],
+        ["init=outputs/mine/character_model"],
+        ["init=start.safetensors", "student.body_rotator.width_scale=0.5", "teacher=puppet"],
     ],
 )
-def test_the_plain_command_begins_with_the_weights_in_the_package(given: list[str]) -> None:
+def test_a_start_is_trained_on_from_where_it_is(given: list[str]) -> None:
     assert with_start("distill", given) == [*given, "recipe=warm"]
 
 
@@ -194,6 +196,7 @@ def test_the_plain_command_begins_with_the_weights_in_the_package(given: list[st
         ["teacher=puppet"],
         ["+experiment=table6_architecture"],
         ["-m", "seed=0,1"],
+        ["init=start.safetensors", "recipe=fast"],
     ],
 )
 def test_whoever_chooses_gets_what_they_chose(given: list[str]) -> None:

@@ -138,6 +138,25 @@ def test_patches_are_cut_from_the_targets(targets) -> None:  # type: ignore[no-u
             assert torch.equal(batch.faces[batch.face[i]].float(), posed.get("face_region", index))
 
 
+def test_a_face_that_poses_share_is_kept_and_drawn_once(teacher, image, targets, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shared = PoseSequence(seed=6, poses_per_face=4)
+    cache = open_cache("posed", teacher, image, shared, tmp_path / "shared")
+    build_targets(cache, teacher, image, shared, SHARD)
+    posed = cache.open(SHARD - 5)  # the last face has three of its four poses
+    before = posed.faces
+    assert posed.faces is before
+    build_targets(cache, teacher, image, shared, 2 * SHARD)
+    posed.grow(2 * SHARD)
+    assert (len(before), len(posed.faces)) == (3, 2 * SHARD // 4)
+    assert posed.first_of == list(range(0, 2 * SHARD, 4))
+    batch = next(iter(BodyPatches(posed, batch_size=SHARD, squares=1, size=16)))
+    for pose, face in zip(batch.pose, batch.face, strict=True):
+        index = int((posed.pose == pose).all(1).nonzero()[0])
+        assert torch.equal(batch.faces[face].float(), posed.get("face_region", index))
+    stream = FacePixels(targets["face"], torch.zeros(1, 128, 128), also=posed)
+    assert len(stream.pose.unique(dim=0)) == len(stream.pose) == len(targets["face"]) + 2 * SHARD // 4
+
+
 def test_squares_that_hang_over_the_edges_repeat_them(targets) -> None:  # type: ignore[no-untyped-def]
     posed = targets["posed"]
     squares = 128**2 // 8  # eight poses have every place between them
@@ -171,7 +190,7 @@ def test_a_stream_takes_in_what_is_added_meanwhile(caches, tmp_path: Path) -> No
     add(1)
     poses = torch.cat([batch.pose for batch in take(batches, 2 * REFRESH)])
     assert len(targets) == SHARD + 5  # no more than was asked for
-    assert targets.whole("face_region").shape[0] == SHARD + 5
+    assert len(targets.faces) == SHARD + 5
     assert torch.equal(targets.pose, whole.open().pose[: SHARD + 5])
     late = (poses[:, None] == targets.pose[SHARD:]).all(2).any(0)
     assert bool(late.all())  # each of the new ones is trained on

@@ -174,20 +174,21 @@ def read_folders(verb: str, arguments: list[str]) -> list[str]:
 
 
 def with_start(verb: str, overrides: list[str]) -> list[str]:
-    """Adds recipe=warm where nobody has chosen a recipe, a start or sizes: the weights in the package are the best start.
+    """Adds recipe=warm where nobody has chosen a recipe and there is a start: one of the user's, or that of the package.
 
-    A value within the recipe (recipe.x=) changes that one. The weights were learned under THA3, of which the puppet is no
-    character; and the jobs of a sweep are to be alike.
+    A value within the recipe (recipe.x=) changes that one. The package's weights fit their own sizes and were learned under
+    THA3, of which the puppet is no character; and the jobs of a sweep are to be alike.
     """
     if verb != "distill" or _SWEEP_FLAGS & set(overrides):
         return overrides
     chosen = {key.lstrip("+~"): value for key, _, value in (override.partition("=") for override in overrides)}
-    own = {"recipe", "init", "experiment", "scale", "hparams_search"}
-    if own & set(chosen) or any(key.startswith("student.") for key in chosen):
+    if {"recipe", "experiment", "scale", "hparams_search"} & set(chosen):
         return overrides
-    if chosen.get("teacher") == "puppet" or chosen.get("student", "paper") not in ("paper", "slim"):
-        return overrides
-    return [*overrides, "recipe=warm"]
+    has_start = chosen.get("init", "null") != "null"
+    if "init" not in chosen and chosen.get("teacher") != "puppet":
+        own_sizes = any(key.startswith("student.") for key in chosen)
+        has_start = not own_sizes and chosen.get("student", "paper") in ("paper", "slim")
+    return [*overrides, "recipe=warm"] if has_start else overrides
 
 
 def _characters(value: str) -> list[str]:

@@ -20,11 +20,13 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from thadistill.errors import UserError
 from thadistill.patches import cut_patches
+from thadistill.pose import POSE_PARAMETERS
 
 FORMAT = 1  # raise when a field's meaning changes: old caches are then refused
 SHARD = 16  # poses; the largest piece of work that an interruption can lose
@@ -145,10 +147,14 @@ class TargetCache:
 
 
 class Targets:
-    """Targets of ``count`` poses by field, a pose at a time; float16 on disk, float32 in the hand."""
+    """Targets of ``count`` poses by field, a pose at a time; float16 on disk, float32 in the hand.
+
+    ``face_of`` numbers the faces: poses in a row of one face have one number, and ``first_of`` their first.
+    """
 
     def __init__(self, cache: TargetCache, count: int, device: torch.device | str | None) -> None:
         self._cache, self._device = cache, device
+        self._faces: Tensor | None = None
         self._shards: dict[str, list[Tensor]] = {name: [] for name in FIELDS[cache.key.kind]}
         self.count = 0
         self._take(count)
@@ -167,7 +173,10 @@ class Targets:
                 shards.append(tensor if self._device is None else tensor.to(self._device))
         self.count = count
         self.pose: Float[Tensor, "n 45"] = torch.cat(self._shards["pose"])[:count]
-        self._whole: dict[str, Tensor] = {}
+        facial = self.pose[:, POSE_PARAMETERS.facial]
+        other = F.pad((facial[1:] != facial[:-1]).any(dim=1), (1, 0), value=True)
+        self.face_of: Int[Tensor, " n"] = other.cumsum(0) - 1
+        self.first_of: list[int] = other.nonzero()[:, 0].tolist()
 
     def grow(self, most: int) -> bool:
         """Takes in what another process has added to the cache since, up to ``most`` poses; whether there was any.
@@ -191,11 +200,19 @@ class Targets:
         value = self._shards[name][index // SHARD][index % SHARD]
         return (value if region is None else value[:, region[0], region[1]]).float()
 
-    def whole(self, name: str) -> Float[Tensor, "n *s"]:
-        """Field ``name`` of all poses in float16, in memory from the first call on."""
-        if name not in self._whole:
-            self._whole[name] = torch.cat(self._shards[name])[: self.count]
-        return self._whole[name]
+    @property
+    def faces(self) -> Float[Tensor, "m 4 192 192"]:
+        """Field ``face_region`` in float16, in memory from the first use on: once for all poses in a row that share a face.
+
+        Pose i has face ``face_of[i]``.
+        """
+        have = 0 if self._faces is None else len(self._faces)
+        if have < len(self.first_of):
+            shards = self._shards["face_region"]
+            new = torch.stack([shards[index // SHARD][index % SHARD] for index in self.first_of[have:]])
+            self._faces = new if self._faces is None else torch.cat([self._faces, new])
+        assert self._faces is not None
+        return self._faces
 
     def squares(
         self, name: str, index: Int[Tensor, " n"], corner: Int[Tensor, "n 2"], size: int

@@ -36,8 +36,8 @@ class FaceBatch(NamedTuple):
 class BodyBatch(NamedTuple):
     """n squares of the image, n/b in a row for each of b poses; a whole image is the square of side 512 at (0, 0).
 
-    The faces are those of all m poses of the targets, and the same tensor in every batch: copying those of a batch's
-    poses would take a fifth of its step.
+    The faces are all m of the targets, and the same tensor in every batch: copying those of a batch's poses would take a
+    fifth of its step.
     """
 
     corner: Int[Tensor, "n 2"]  # top, left; first, since a square is the example that budgets count
@@ -60,7 +60,7 @@ class FacePixels(IterableDataset[FaceBatch]):
         error_share: of the pixels, drawn in proportion to the above times the error that ``errors`` has there; 0 ignores it,
             as the paper does.
         seed: of the stream; ``start`` batches are skipped by drawing from a stream of their own.
-        also: posed targets, whose faces are drawn from as well.
+        also: posed targets, whose faces are drawn from as well; one that poses share counts once.
         errors: where the student errs; the module that trains on the pixels fills it.
     """
 
@@ -84,15 +84,15 @@ class FacePixels(IterableDataset[FaceBatch]):
         self.position = position_grid(FACE_SIZE, FACE_SIZE).flatten(1).T.contiguous()
         self.error_share, self.errors = error_share, errors
         self.seed, self.start = seed, start
-        poses = targets.pose if also is None else torch.cat([targets.pose, also.pose])
+        poses = targets.pose if also is None else torch.cat([targets.pose, also.pose[also.first_of]])
         self.pose = poses[:, POSE_PARAMETERS.facial].contiguous()
         # 131 KB a pose, read in random order
         self.faces = torch.empty(len(poses), FACE_SIZE**2, 4, dtype=torch.float16, device=poses.device)
         for index in range(len(targets)):
             self.faces[index] = targets.get("face", index).flatten(1).T
         if also is not None:
-            for index in range(len(also)):
-                self.faces[len(targets) + index] = _student_face(also.get("face_region", index)).flatten(1).T
+            for number, index in enumerate(also.first_of, len(targets)):
+                self.faces[number] = _student_face(also.get("face_region", index)).flatten(1).T
 
     def __iter__(self) -> Iterator[FaceBatch]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.start)
@@ -211,8 +211,8 @@ def body_batch(targets: Targets, index: Int[Tensor, " m"], corner: Int[Tensor, "
         targets.pose[index],
         targets.squares("posed", each, corner, size),
         targets.squares("grid_change", each, corner, size),
-        targets.whole("face_region"),
-        each,
+        targets.faces,
+        targets.face_of[each],
     )
 
 
