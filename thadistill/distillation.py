@@ -38,7 +38,7 @@ from thadistill.report import distill_report, environment, given_overrides, writ
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
 from thadistill.student.body_rotator import Motion
 from thadistill.student.start import Part, start
-from thadistill.targets import TargetSets, budget_of, check_targets, device, training_ends
+from thadistill.targets import TargetSets, budget_of, check_targets, device, most_posed, training_ends
 from thadistill.teacher import Teacher
 from thadistill.training import face_morpher_step, train_body_rotator, train_face_morpher, trained_face_morpher
 
@@ -143,7 +143,7 @@ def _body_rotator_step(
     growing: bool = False,
 ) -> BodyRotator:
     minutes = run.planned("body_minutes", lambda: max(0.02 * budget, training_ends(config, budget) - run.minutes))
-    posed, most = targets["posed"], config.recipe.targets.posed if growing else 0
+    posed, most = targets["posed"], most_posed(config) if growing else 0
     with run.stage("body rotator") as told:
         body, trainer = train_body_rotator(
             config, character.image, posed, targets["held_out"], minutes, out / "body", scene, progress, most

@@ -1,8 +1,9 @@
-"""Memory that is freed: kept (on a CPU a fifth of a training step, a third of a teacher's pose), or given back."""
+"""Memory: how much there is; what is freed is kept (else a fifth of a CPU's training step goes there) or given back."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
@@ -29,3 +30,11 @@ def return_freed_memory() -> bool:
         return bool(ctypes.CDLL(None).malloc_trim(0))
     except (AttributeError, OSError, TypeError):
         return False
+
+
+def machine_memory() -> int | None:
+    """Bytes of the machine's memory; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None

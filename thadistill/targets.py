@@ -18,8 +18,9 @@ from torch import Tensor
 
 from thadistill.callbacks.progress import progress_bar
 from thadistill.data.build import PoseSequence, build_targets, open_cache
-from thadistill.data.cache import Kind, TargetCache, Targets
+from thadistill.data.cache import POSED_BYTES, SHARD, Kind, TargetCache, Targets
 from thadistill.errors import UserError
+from thadistill.memory import machine_memory
 from thadistill.record import Run
 from thadistill.student.siren import check_whole
 from thadistill.teacher import Teacher
@@ -78,6 +79,17 @@ def faces_beside(posed: PoseSequence) -> PoseSequence:
     return replace(posed, seed=posed.seed + _OTHER_FACES, poses_per_face=1)
 
 
+def most_posed(config: DictConfig) -> int:
+    """The most posed targets: the recipe's, but where time decides not more than half of the machine's memory holds.
+
+    They are read in random order, which from a disk would take longer than making fewer.
+    """
+    most, memory = config.recipe.targets.posed, machine_memory()
+    if config.recipe.body_rotator.progress_by != "minutes" or memory is None:
+        return int(most)
+    return min(int(most), max(SHARD, memory // 2 // POSED_BYTES))
+
+
 class Wanted(NamedTuple):
     """One of a distillation's target sets, of ``most`` poses; ``minutes``: at most, None for all that it takes.
 
@@ -121,7 +133,9 @@ class TargetSets:
             "held_out": Wanted("posed", held_out, max(config.evaluation.poses, poses)),
             "held_out_face": Wanted("face", held_out, 4 * poses),
             "face": Wanted("face", faces, recipe.face, slower * recipe.face_share * budget, recipe.rounded),
-            "posed": Wanted("posed", training, recipe.posed, slower * recipe.posed_share * budget, recipe.rounded),
+            "posed": Wanted(
+                "posed", training, most_posed(config), slower * recipe.posed_share * budget, recipe.rounded
+            ),
         }
 
     def cache(self, name: str) -> TargetCache:

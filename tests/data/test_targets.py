@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
+from thadistill.cli.app import conf_dir
 from thadistill.data.build import PoseSequence, build_targets, open_cache
 from thadistill.data.cache import SHARD, TargetCache, Targets
 from thadistill.data.error_map import REFRESH
@@ -17,7 +19,9 @@ from thadistill.data.face_mask import face_mask_from_targets
 from thadistill.data.sampling import BodyPatches, FacePixels, visible_map
 from thadistill.errors import UserError
 from thadistill.images import FACE_REGION, STUDENT_FACE_REGION
+from thadistill.memory import machine_memory
 from thadistill.pose import POSE_PARAMETERS
+from thadistill.targets import most_posed
 from thadistill.teacher import load_teacher
 
 POSES = PoseSequence(seed=5)
@@ -246,3 +250,21 @@ def test_the_computed_mask_covers_the_puppets_own(teacher, image, targets) -> No
     own = teacher.face_mask()
     assert float((mask * own).sum() / mask.sum()) > 0.8  # what moves lies where the puppet can move
     assert float(mask.sum()) > 0.2 * float(own.sum())
+
+
+def test_no_more_targets_than_half_of_the_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    def most(*overrides: str) -> int:
+        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+            return most_posed(compose("distill", overrides=["recipe.targets.posed=900", *overrides]))
+
+    for gigabytes, expected in ((4, 624), (8, 900)):
+        monkeypatch.setattr("thadistill.targets.machine_memory", lambda gigabytes=gigabytes: gigabytes * 1024**3)
+        assert most("recipe=fast") == expected
+        assert most("recipe=paper") == 900  # whose number of targets is part of what it promises
+    monkeypatch.setattr("thadistill.targets.machine_memory", lambda: None)
+    assert most("recipe=fast") == 900
+
+
+def test_the_machine_has_memory() -> None:
+    memory = machine_memory()
+    assert memory is None or 2**30 < memory < 2**50

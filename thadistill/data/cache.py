@@ -38,6 +38,7 @@ FIELDS: Mapping[Kind, tuple[str, ...]] = {
     "posed": ("pose", "posed", "grid_change", "face_region"),
     "face": ("pose", "face"),
 }
+POSED_BYTES = 2 * (45 * 2 + 6 * 512**2 + 4 * 192**2)  # of one posed target
 
 
 @dataclass(frozen=True)
