@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from thadistill.callbacks.progress import progress_bar
-from thadistill.data.build import PoseSequence, build_targets, open_cache
+from thadistill.data.build import PoseSequence, build_targets, crowded, open_cache
 from thadistill.data.cache import POSED_BYTES, SHARD, Kind, TargetCache, Targets
 from thadistill.errors import UserError
 from thadistill.memory import machine_memory
@@ -158,7 +158,8 @@ class TargetSets:
             with run.stage(step) as told:
                 have = self.fill(name, cache, count, minutes)
                 used = run.planned(f"{name}_poses", functools.partial(min, have, count))
-                told["detail"] = f"{used} poses, {max(0, have - before)} new"
+                why = ", as many as the disk has room for" if have < count and crowded(cache.folder) else ""
+                told["detail"] = f"{used} poses, {max(0, have - before)} new{why}"
             made[name] = cache.open(min(used, self.config.evaluation.poses) if name == "held_out" else used)
         return made
 

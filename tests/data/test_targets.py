@@ -105,6 +105,13 @@ def test_time_ends_a_build_after_whole_shards(teacher, image, tmp_path: Path) ->
     assert build_targets(cache, teacher, image, POSES, 100 * SHARD, seconds=0.0) == SHARD
 
 
+def test_a_full_disk_ends_a_build_that_may_end(teacher, image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("thadistill.data.build.crowded", lambda folder: True)
+    cache = open_cache("face", teacher, image, POSES, tmp_path / "c")
+    assert build_targets(cache, teacher, image, POSES, 100 * SHARD, seconds=1000.0) == SHARD
+    assert build_targets(cache, teacher, image, POSES, 2 * SHARD) == 2 * SHARD  # asked for without any if
+
+
 def test_another_key_is_refused_with_both_keys(teacher, image, caches) -> None:  # type: ignore[no-untyped-def]
     cache = caches["face"]
     with pytest.raises(UserError) as caught:

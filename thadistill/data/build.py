@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from thadistill.images import FACE_REGION, STUDENT_FACE_REGION
 from thadistill.memory import keep_freed_memory
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.teacher import Teacher
+
+_FOR_OTHERS = 2**30  # bytes of a disk
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ def build_targets(
     seconds: float | None = None,
     report: Callable[[int], None] = lambda done: None,
 ) -> int:
-    """Fills ``cache`` up to ``count`` poses, or until ``seconds`` have passed, continuing what is there.
+    """Fills ``cache`` up to ``count`` poses, continuing what is there; or until ``seconds``, if given, have passed or the
+    disk has little room left.
 
     At least one shard is built whatever the time. Shards that another run is building are left to it, unless it ends
     before they are there; at the end they are waited for, after ``seconds`` only where others behind them would else be
@@ -117,7 +121,8 @@ def build_targets(
     others: list[int] = []  # what other runs are building
     for index in range(len(parts)):
         if not cache.has_shard(index):
-            if end is not None and (others or cache.has_shard(0)) and time.monotonic() + slowest > end:
+            enough = others or cache.has_shard(0)
+            if end is not None and enough and (time.monotonic() + slowest > end or crowded(cache.folder)):
                 break
             left = []
             for free in (*others, index):  # those first whose run ended: they come earlier
@@ -138,6 +143,11 @@ def build_targets(
             break
     cache.write_manifest()
     return len(cache)
+
+
+def crowded(folder: Path) -> bool:
+    """Whether the folder's disk has little room left."""
+    return shutil.disk_usage(folder).free < _FOR_OTHERS
 
 
 def _build_shard(
