@@ -158,7 +158,7 @@ class TargetSets:
             with run.stage(step) as told:
                 have = self.fill(name, cache, count, minutes)
                 used = run.planned(f"{name}_poses", functools.partial(min, have, count))
-                why = ", as many as the disk has room for" if have < count and crowded(cache.folder) else ""
+                why = ", as many as the disk has room for" if have < count and crowded(cache) else ""
                 told["detail"] = f"{used} poses, {max(0, have - before)} new{why}"
             made[name] = cache.open(min(used, self.config.evaluation.poses) if name == "held_out" else used)
         return made

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -106,10 +107,15 @@ def test_time_ends_a_build_after_whole_shards(teacher, image, tmp_path: Path) ->
 
 
 def test_a_full_disk_ends_a_build_that_may_end(teacher, image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("thadistill.data.build.crowded", lambda folder: True)
-    cache = open_cache("face", teacher, image, POSES, tmp_path / "c")
+    def disk_usage(folder: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=700 * 2**20)
+
+    monkeypatch.setattr("shutil.disk_usage", disk_usage)
+    cache = open_cache("posed", teacher, image, POSES, tmp_path / "c")
     assert build_targets(cache, teacher, image, POSES, 100 * SHARD, seconds=1000.0) == SHARD
     assert build_targets(cache, teacher, image, POSES, 2 * SHARD) == 2 * SHARD  # asked for without any if
+    faces = open_cache("face", teacher, image, POSES, tmp_path / "f")  # small, and room is left for them
+    assert build_targets(faces, teacher, image, POSES, 2 * SHARD, seconds=1000.0) == 2 * SHARD
 
 
 def test_another_key_is_refused_with_both_keys(teacher, image, caches) -> None:  # type: ignore[no-untyped-def]

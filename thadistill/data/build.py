@@ -23,7 +23,7 @@ from thadistill.memory import keep_freed_memory
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.teacher import Teacher
 
-_FOR_OTHERS = 2**30  # bytes of a disk
+_FOR_OTHERS = {"posed": 2**30, "face": 2**29}  # bytes of a disk; faces are small, and come after the posed ones
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def build_targets(
     for index in range(len(parts)):
         if not cache.has_shard(index):
             enough = others or cache.has_shard(0)
-            if end is not None and enough and (time.monotonic() + slowest > end or crowded(cache.folder)):
+            if end is not None and enough and (time.monotonic() + slowest > end or crowded(cache)):
                 break
             left = []
             for free in (*others, index):  # those first whose run ended: they come earlier
@@ -145,9 +145,9 @@ def build_targets(
     return len(cache)
 
 
-def crowded(folder: Path) -> bool:
-    """Whether the folder's disk has little room left."""
-    return shutil.disk_usage(folder).free < _FOR_OTHERS
+def crowded(cache: TargetCache) -> bool:
+    """Whether the cache's disk has little room left."""
+    return shutil.disk_usage(cache.folder).free < _FOR_OTHERS[cache.key.kind]
 
 
 def _build_shard(
