@@ -38,7 +38,7 @@ from thadistill.report import distill_report, environment, given_overrides, writ
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
 from thadistill.student.body_rotator import Motion
 from thadistill.student.start import Part, start
-from thadistill.targets import TargetSets, budget_of, check_targets, device, most_posed, training_ends
+from thadistill.targets import TargetSets, budget_of, check_targets, device, training_ends
 from thadistill.teacher import Teacher
 from thadistill.training import face_morpher_step, train_body_rotator, train_face_morpher, trained_face_morpher
 
@@ -116,13 +116,13 @@ def _at_once(
     """The body rotator here; what it trains on, and the face morpher, in the second process."""
     targets = sets.build(run, ("held_out", "held_out_face"))
     posed = sets.cache("posed")
+    wanted = sets.wanted["posed"]
     with run.stage("targets: posed") as told:
-        wanted = sets.wanted["posed"]
         some = min(2 * SHARD, wanted.most)  # a shard for each process
         told["detail"] = f"{sets.fill('posed', posed, some, wanted.minutes)} to begin with"
     targets["posed"] = posed.open()
     progress = BudgetBar("body rotator", also=beside.look)
-    body = _body_rotator_step(run, config, character, targets, sets.budget, out, progress=progress, growing=True)
+    body = _body_rotator_step(run, config, character, targets, sets.budget, out, progress=progress, most=wanted.most)
     with run.stage("face morpher") as told:
         beside.wait()
         told["detail"] = "waiting for the second process"
@@ -140,10 +140,10 @@ def _body_rotator_step(
     out: Path,
     scene: Scene | None = None,
     progress: L.Callback | None = None,
-    growing: bool = False,
+    most: int = 0,
 ) -> BodyRotator:
     minutes = run.planned("body_minutes", lambda: max(0.02 * budget, training_ends(config, budget) - run.minutes))
-    posed, most = targets["posed"], most_posed(config) if growing else 0
+    posed = targets["posed"]
     with run.stage("body rotator") as told:
         body, trainer = train_body_rotator(
             config, character.image, posed, targets["held_out"], minutes, out / "body", scene, progress, most
