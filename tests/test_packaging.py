@@ -23,6 +23,9 @@ def test_a_wheel_carries_configs_and_kernels_and_runs(tmp_path: Path) -> None:
     configs = {path.relative_to(ROOT).as_posix() for path in (ROOT / "conf").rglob("*.yaml")}
     assert {f"thadistill/{name}" for name in configs} <= names
     assert {"thadistill/runtime/student.cpp", "thadistill/vectors.hpp"} <= names
+    player = {path.relative_to(ROOT).as_posix() for path in (ROOT / "thadistill" / "web").rglob("*.*")}
+    assert player <= names
+    assert any(name.startswith("thadistill/serve/puppet") for name in names)
     done = subprocess.run(
         [sys.executable, "-c", "from thadistill.cli import main; main()", "distill", "--cfg", "job"],
         cwd=tmp_path,

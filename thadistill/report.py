@@ -33,6 +33,11 @@ FIGURES = {
 
 
 def write_text(path: Path, text: str) -> None:
+    """A file of text; see :func:`write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all.
 
     Raises: UserError when the disk is full or the folder cannot be written.
@@ -40,7 +45,7 @@ def write_text(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text)
+        beside.write_bytes(content)
         os.replace(beside, path)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); expected a writable folder with room") from None

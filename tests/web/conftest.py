@@ -9,11 +9,19 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 WEB = Path(__file__).parents[2] / "thadistill" / "web"
 # Chromium's software WebGPU adapter paints canvases with these; see "--use-vulkan" in its documentation of switches.
+FLAGS = (
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
 WEBGPU_FLAGS = (
     "--enable-unsafe-webgpu",
     "--use-angle=swiftshader",
@@ -34,7 +42,7 @@ def chromium_path() -> str:
 class Handler(http.server.SimpleHTTPRequestHandler):
     """Serves folders without a word, with the types that browsers insist on."""
 
-    extensions_map = {
+    extensions_map: ClassVar = {
         **http.server.SimpleHTTPRequestHandler.extensions_map,
         ".js": "text/javascript",
         ".mjs": "text/javascript",
@@ -51,9 +59,7 @@ def static_server() -> Iterator[Callable[[Path], str]]:
     servers: list[http.server.ThreadingHTTPServer] = []
 
     def start(folder: Path) -> str:
-        server = http.server.ThreadingHTTPServer(
-            ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
-        )
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
         servers.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return f"http://127.0.0.1:{server.server_port}/"
@@ -73,7 +79,7 @@ def launch() -> Iterator[Callable[..., object]]:
         opened = []
 
         def open_browser(*flags: str) -> object:
-            browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox", *flags])
+            browser = driver.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
             opened.append(browser)
             return browser
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import importlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -30,15 +31,19 @@ from thadistill.errors import UserError
 STARTED = time.monotonic()  # budgets count from here: imports are part of what a user waits for
 
 VERBS = {
-    "assets": "list or fetch weights and sample characters",
+    "assets": "list or fetch weights, sample characters and the face tracker",
     "prepare": "check a picture and bring it to the input rules",
     "cache": "teacher targets to disk",
     "train": "one LightningModule (module=face_morpher|body_rotator|teacher)",
     "distill": "all of it: cache, face morpher, body rotator, evaluation",
     "evaluate": "a student against its teacher",
     "benchmark": "frame rate of a student or a teacher",
+    "export": "a student as an ONNX file, or with the browser player around it",
+    "serve": "the browser player on this machine",
 }
 WITH_CHARACTER = ("cache", "train", "distill")
+# keys whose values are taken as they are typed: names between commas are no sweep, and paths may hold anything
+_AS_TYPED = {"assets": ("path",), "benchmark": ("runtime",), "export": ("model", "out"), "serve": ("model",)}
 _SWEEP_FLAGS = {"-m", "--multirun"}
 _FLAGS_WITHOUT_CHECK = {*_SWEEP_FLAGS, "--help", "-h", "--hydra-help", "--info", "--version", "--cfg", "-c"}
 
@@ -160,8 +165,8 @@ def read_folders(verb: str, arguments: list[str]) -> list[str]:
         key, _, value = argument.partition("=")
         if key == "character" and value and not _is_option("character", value):
             read += _characters(value)
-        elif key == "runtime" and "," in value and not _SWEEP_FLAGS & set(arguments):
-            read.append(f"runtime='{value}'")  # a list of names, not a sweep
+        elif key in _AS_TYPED.get(verb, ()) and not _SWEEP_FLAGS & set(arguments):
+            read.append(f"{key}={_quoted(value)}")
         else:
             read.append(argument)
     if (
@@ -171,6 +176,15 @@ def read_folders(verb: str, arguments: list[str]) -> list[str]:
     ):
         read.append("character=puppet")
     return read
+
+
+def _quoted(value: str) -> str:
+    """A value that Hydra's grammar takes as it was typed; what is quoted or a list already, and null, stay as they are."""
+    if value in ("", "null") or value[0] in "'\"[":
+        return value
+    # only backslashes in front of a quote mean anything to it
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return f"'{escaped}'"
 
 
 def with_start(verb: str, overrides: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -22,5 +23,10 @@ def run(config: DictConfig, out: Path) -> float:
         f"psnr {metrics['psnr']:.2f} dB (shown unmoved: {metrics['psnr_unmoved']:.2f}), "
         f"face {metrics['face_psnr']:.2f} dB: see {shown(out) / 'report.md'}, {shown(out) / 'preview.png'}",
         soft_wrap=True,
+    )
+    console.print(
+        f"see it move: thadistill serve model={shlex.quote(str(shown(out) / 'character_model'))}",
+        soft_wrap=True,
+        markup=False,
     )
     return float(metrics["psnr"])

@@ -6,9 +6,9 @@ The container is safetensors: 8 bytes of header length, a JSON header, the array
 |---|---|
 | ``face_morpher.*``, ``body_rotator.*`` | float32 tensors by the names of the published files, without omega |
 | ``picture`` | uint8: the character as a PNG file, 512x512 RGBA |
-| ``visible`` | uint8 [32768]: bit i % 8 (highest first) of byte i // 8 says whether pixel i is ever painted |
+| ``visible`` | uint8 [size * size / 8]: bit i % 8 (highest first) of byte i // 8 says whether pixel i is ever painted |
 | metadata ``format``, ``version`` | ``thadistill.character``, ``1`` |
-| metadata ``name``, ``architecture`` | the menu's name; JSON: sizes, and omega of each network |
+| metadata ``name``, ``architecture`` | the menu's name; JSON: what FaceMorpher and BodyRotator are made with |
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ from __future__ import annotations
 import io
 import json
 import re
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool
 from PIL import Image
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
-from thadistill.images import IMAGE_SIZE, to_rgba8
-from thadistill.student import CharacterModel
+from thadistill.errors import UserError
+from thadistill.images import IMAGE_SIZE, encode_rgba, to_rgba8
+from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
 from thadistill.student.siren import SineLayer
 
 FORMAT = "thadistill.character"
@@ -32,13 +35,13 @@ VERSION = "1"
 SUFFIX = ".safetensors"
 
 
-def pack_character(model: CharacterModel, name: str, visible: Bool[np.ndarray, "512 512"]) -> bytes:
+def pack_character(model: CharacterModel, name: str, visible: Bool[np.ndarray, "size size"]) -> bytes:
     """A student as a character file.
 
     Args:
         model: the student; its levels must double.
         name: what the player's menu calls it.
-        visible: the pixels that it ever paints; the others are left transparent.
+        visible: the pixels of the frame, of the last level's size, that it ever paints; the others are left transparent.
     """
     picture = io.BytesIO()
     Image.fromarray(to_rgba8(model.image), mode="RGBA").save(picture, format="PNG", optimize=True)
@@ -49,21 +52,65 @@ def pack_character(model: CharacterModel, name: str, visible: Bool[np.ndarray, "
     }
     tensors["picture"] = torch.frombuffer(bytearray(picture.getvalue()), dtype=torch.uint8)
     tensors["visible"] = torch.from_numpy(np.packbits(visible))
-    architecture = {
-        "sizes": list(model.body_rotator.sizes),
-        "image_size": IMAGE_SIZE,
-        "omega": {"face_morpher": _omega(model.face_morpher), "body_rotator": _omega(model.body_rotator)},
-    }
+    architecture = {"face_morpher": _face_architecture(model), "body_rotator": _body_architecture(model)}
     metadata = {"format": FORMAT, "version": VERSION, "name": name, "architecture": json.dumps(architecture)}
     return save(tensors, metadata)
 
 
-def _omega(network: torch.nn.Module) -> float:
-    factors = {layer.omega for layer in network.modules() if isinstance(layer, SineLayer)}
-    assert len(factors) == 1  # a network is made with one
-    return float(factors.pop())
+def _face_architecture(model: CharacterModel) -> dict[str, Any]:
+    layers: list[SineLayer] = list(model.face_morpher.siren.sine_layers)  # type: ignore[arg-type]
+    return {"width": len(layers[0].bias), "depth": len(layers), "omega": float(layers[0].omega)}
+
+
+def _body_architecture(model: CharacterModel) -> dict[str, Any]:
+    levels: list[list[SineLayer]] = [list(level) for level in model.body_rotator.siren_layers]  # type: ignore[call-overload]
+    return {
+        "sizes": list(model.body_rotator.sizes),
+        "widths": [len(layers[0].bias) for layers in levels],
+        "depth": len(levels[0]),
+        "omega": float(levels[0][0].omega),
+    }
 
 
 def file_name(name: str) -> str:
     """A character's file name in a site: its name with anything but letters, digits, ``.``, ``_`` and ``-`` replaced."""
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', name).strip('._') or 'character'}{SUFFIX}"
+
+
+def unpack_character(packed: bytes, source: str = "the character file") -> tuple[CharacterModel, np.ndarray]:
+    """The student of a character file, and its visible pixels, bool [size, size].
+
+    Args:
+        packed: the file's content.
+        source: what errors call it.
+
+    Raises: UserError when it is damaged or something else.
+    """
+    try:
+        # safetensors reads metadata of files on disk only
+        metadata = json.loads(packed[8 : 8 + int.from_bytes(packed[:8], "little")])["__metadata__"]
+        if (metadata["format"], metadata["version"]) != (FORMAT, VERSION):
+            raise UserError(f"{source} is a {metadata['format']} {metadata['version']}; expected {FORMAT} {VERSION}")
+        tensors = load(packed)
+        architecture = json.loads(metadata["architecture"])
+        with Image.open(io.BytesIO(tensors.pop("picture").numpy().tobytes()), formats=("PNG",)) as picture:
+            if picture.size != (IMAGE_SIZE, IMAGE_SIZE):
+                raise UserError(f"{source} has a picture of {picture.size}; expected {IMAGE_SIZE}x{IMAGE_SIZE}")
+            image = encode_rgba(np.array(picture.convert("RGBA")))
+        size = architecture["body_rotator"]["sizes"][-1]
+        visible = np.unpackbits(tensors.pop("visible").numpy()).astype(bool).reshape(size, size)
+        networks = {
+            "face_morpher": FaceMorpher(**architecture["face_morpher"]),
+            "body_rotator": BodyRotator(**architecture["body_rotator"]),
+        }
+        for part, network in networks.items():
+            own = {key.removeprefix(f"{part}."): value for key, value in tensors.items() if key.startswith(f"{part}.")}
+            network.load_state_dict(own)
+    except UserError:
+        raise
+    except (SafetensorError, ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise UserError(
+            f"{source} cannot be read ({reason}); expected a character file of 'thadistill export format=web'"
+        ) from None
+    return CharacterModel(image, **networks).eval(), visible  # type: ignore[arg-type]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import yaml
@@ -21,10 +23,14 @@ from thadistill.outputs import StudentOutput
 from thadistill.pose import FACIAL_SIZE, POSE_SIZE
 from thadistill.student.body_rotator import BodyRotator
 from thadistill.student.face_morpher import FaceMorpher
+from thadistill.student.published import BODY_MORPHER, FACE_MORPHER, IMAGE, is_published, load_layers_model
+
+Network = TypeVar("Network", bound=nn.Module)
 
 _MANIFEST = "character_model.yaml"
 # in body_morpher.pt, where levels are of one size, which no tensor's shape tells; the authors' programs then refuse it
 _SIZES = "sizes"
+_PLACE = re.compile(r"siren_layers\.(\d{1,4})\.(\d{1,4})\.linear\.weight", re.ASCII)
 _KEYS = ("character_image_file_name", "face_morpher_file_name", "body_morpher_file_name")
 
 
@@ -63,15 +69,20 @@ class CharacterModel(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> CharacterModel:
-        """Opens a character-model folder, the authors' own included; widths and depths are read off the tensors.
+        """Opens a character-model folder, the authors' own and their web characters included.
+
+        Widths and depths are read off the tensors.
 
         Raises: UserError when a file is missing, cut short, or not a student's.
         """
         folder = Path(folder)
-        names = _read_manifest(folder)
+        if not (folder / _MANIFEST).is_file() and is_published(folder):
+            names, read = (IMAGE, FACE_MORPHER, BODY_MORPHER), load_layers_model
+        else:
+            names, read = _read_manifest(folder), load_tensors
         image = load_character(folder / names[0])
-        face = _build_face_morpher(load_tensors(folder / names[1]), folder / names[1])
-        body = _build_body_rotator(load_tensors(folder / names[2]), folder / names[2])
+        face = _build_face_morpher(read(folder / names[1]), folder / names[1])
+        body = _build_body_rotator(read(folder / names[2]), folder / names[2])
         return cls(image, face, body).to(device).eval()
 
     def save(self, folder: str | Path) -> Path:
@@ -134,13 +145,20 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
     return dict(tensors)
 
 
-def _fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+def _filled(make: Callable[[], Network], tensors: Mapping[str, Tensor], path: Path) -> Network:
+    """The network that ``make`` makes, with the tensors; no memory is taken for it before their shapes are its own."""
+    try:
+        with torch.device("meta"):
+            expected = {key: tuple(value.shape) for key, value in make().state_dict().items()}
+    except UserError as error:
+        raise UserError(f"{path} is not a student's: {error}") from None
     found = {key: tuple(value.shape) for key, value in tensors.items()}
     if expected != found:
         odd = next(key for key in sorted({*expected, *found}) if expected.get(key) != found.get(key))
         raise UserError(f"{path} has {odd} of shape {found.get(odd)}; expected {expected.get(odd)}: not this network's")
+    network = make()
     network.load_state_dict(dict(tensors))
+    return network
 
 
 def _build_face_morpher(tensors: Mapping[str, Tensor], path: Path) -> FaceMorpher:
@@ -148,29 +166,24 @@ def _build_face_morpher(tensors: Mapping[str, Tensor], path: Path) -> FaceMorphe
     first = tensors.get("siren.sine_layers.0.linear.weight")
     if first is None or first.ndim != 4:
         raise UserError(f"{path} is not a face morpher; expected tensors named siren.sine_layers.*")
-    network = FaceMorpher(width=len(first), depth=depth)
-    _fill(network, tensors, path)
-    return network
+    return _filled(partial(FaceMorpher, width=len(first), depth=depth), tensors, path)
 
 
 def _build_body_rotator(tensors: Mapping[str, Tensor], path: Path) -> BodyRotator:
-    places = [key.split(".")[1:3] for key in tensors if key.startswith("siren_layers.") and key.endswith(".weight")]
+    places = [_PLACE.fullmatch(key) for key in tensors if key.startswith("siren_layers.") and key.endswith(".weight")]
+    numbers = [(int(place[1]), int(place[2])) for place in places if place]
     first = tensors.get("siren_layers.0.0.linear.weight")
-    if first is None or first.ndim != 4 or first.shape[1] != 2 + POSE_SIZE or any(len(place) != 2 for place in places):
+    if first is None or first.ndim != 4 or first.shape[1] != 2 + POSE_SIZE or len(numbers) < len(places):
         raise UserError(f"{path} is not a body rotator; expected tensors named siren_layers.*")
-    levels = 1 + max(int(level) for level, _ in places)
-    depth = 1 + max(int(layer) for _, layer in places)
+    levels, depth = (1 + max(numbers_of) for numbers_of in zip(*numbers, strict=True))
+    if levels * depth != len(numbers):
+        raise UserError(f"{path} has {len(numbers)} layers in {levels} levels; expected as many in each")
     try:
-        widths = [len(tensors[f"siren_layers.{level}.0.linear.weight"]) for level in range(levels)]
-    except KeyError as error:
+        widths = [tensors[f"siren_layers.{level}.0.linear.weight"].shape[0] for level in range(levels)]
+    except (KeyError, IndexError) as error:
         raise UserError(f"{path} lacks {error}; expected a body rotator's tensors") from None
     sizes = [512 >> (levels - 1 - level) for level in range(levels)]
     own = {key: value for key, value in tensors.items() if key != _SIZES}
     if _SIZES in tensors:
         sizes = tensors[_SIZES].flatten().tolist()
-    try:
-        network = BodyRotator(sizes=sizes, widths=widths, depth=depth)
-    except ValueError as error:
-        raise UserError(f"{path} is not a body rotator: {error}") from None
-    _fill(network, own, path)
-    return network
+    return _filled(partial(BodyRotator, sizes=sizes, widths=widths, depth=depth), own, path)

@@ -156,7 +156,7 @@ export async function readCharacterFile(bytes) {
     } else if (entry.dtype === 'U8') raw[name] = bytes.subarray(8 + length + start, 8 + length + stop);
   }
   if (!raw.picture || !raw.visible) throw new Error('the character file lacks its picture');
-  const sizes = architecture?.sizes;
+  const sizes = architecture?.body_rotator?.sizes;
   if (!Array.isArray(sizes) || countOf(sizes) > 2 ** 32) throw new Error("the character's levels are not named");
   const side = sizes[sizes.length - 1];
   if (raw.visible.length * 8 !== side * side) throw new Error(`the character's frame is not ${side}x${side}`);
@@ -164,8 +164,8 @@ export async function readCharacterFile(bytes) {
   return build(String(about.name ?? 'character'), networks.face_morpher, networks.body_rotator, raw.picture, {
     sizes,
     visible,
-    faceOmega: positive(architecture?.omega?.face_morpher),
-    bodyOmega: positive(architecture?.omega?.body_rotator),
+    faceOmega: positive(architecture?.face_morpher?.omega),
+    bodyOmega: positive(architecture?.body_rotator?.omega),
   });
 }
 

@@ -1,0 +1,356 @@
+// Plan: which pixels a worker computes, in what order, and where everything lies in its memory.
+
+import { IMAGE_SIZE } from '../character.js';
+import { packStage, SINES } from './wasm_pack.js';
+
+/**
+ * @typedef {import('../character.js').Character} Character
+ * @typedef {import('./wasm_pack.js').PackedStage} PackedStage
+ * @typedef {import('./wasm_pack.js').Sines} Sines
+ *
+ * @typedef {Object} Plan what a worker needs for its band
+ * @property {number} pages of 64 KiB that its memory has
+ * @property {number} base where `bytes` go
+ * @property {Uint8Array} bytes the memory's first content
+ * @property {{stage: number, results: number, block: number, image: number, side: number, top: number, left: number}} face
+ *   addresses of its stage and its results, groups at a time, and where it goes
+ * @property {number[]} faceShares group at which each worker's share of the face starts, and the end
+ * @property {number[]} levels addresses of the levels' stages
+ * @property {number} shifts address of what the pose gives each first layer: the face, then the levels
+ * @property {[number, number]} scratch
+ * @property {Int32Array} schedule triples: level, first group, groups; what a level reads comes before it
+ * @property {number} frame address of struct Frame
+ * @property {number} quads how many the last level has
+ * @property {number} rgba
+ * @property {{top: number, left: number, width: number, height: number}} rectangle that the band's pixels lie in
+ * @property {Int32Array} outside pixels of the rectangle that are computed with their neighbours, though never visible
+ */
+
+/** Where the face's 128x128 pixels go in the character's image. */
+const FACE = { top: 80, left: 192, side: 128 };
+const QUAD = 4;
+const GROUP = 8;
+const OUTPUTS = 7;
+/** Bytes of activations of a block, of one layer: two of these and a block of weights stay in the nearest cache. */
+const BLOCK_BYTES = 12288;
+const PAGE = 65536;
+/** Below this lie the kernels' stack and constants; test_kernels.py holds them to it. */
+const BASE = PAGE;
+const MOST_PAGES = 4096;
+/** Of struct Stage and struct Frame. */
+const STAGE_FIELDS = 23;
+const FRAME_FIELDS = 9;
+
+/**
+ * Runs of four pixels of a row that cover a mask, as y << 16 | x with x even, by rows; an even number of them.
+ * @param {Uint8Array} mask
+ * @param {number} size
+ */
+function quadsOf(mask, size) {
+  const quads = [];
+  for (let y = 0; y < size; y++) {
+    for (let x = 0, end = 0; x < size; x++) {
+      if (x < end || !mask[y * size + x]) continue;
+      const start = Math.min(x & ~1, size - QUAD);
+      quads.push((y << 16) | start);
+      end = start + QUAD;
+    }
+  }
+  if (!quads.length) quads.push(0);
+  if (quads.length % 2) quads.push(quads[quads.length - 1]);
+  return Int32Array.from(quads);
+}
+
+/**
+ * The pixels that bilinear doubling reads for the pixels of quads, as a mask of half the size.
+ * @param {Int32Array} quads
+ * @param {number} half
+ */
+function readByDoubling(quads, half) {
+  const mask = new Uint8Array(half * half);
+  /** @param {number} i */
+  const inside = (i) => Math.min(half - 1, Math.max(0, i));
+  for (const quad of quads) {
+    const [y, x] = [quad >> 16, quad & 0xffff];
+    for (const row of [y >> 1, inside((y >> 1) + (y & 1 ? 1 : -1))]) {
+      for (let column = (x >> 1) - 1; column <= (x >> 1) + 2; column++) mask[row * half + inside(column)] = 1;
+    }
+  }
+  return mask;
+}
+
+/**
+ * Rows at which the frame is cut into bands of about as many visible pixels each.
+ * @param {Character} character
+ * @param {number} count
+ * @returns {number[]} count + 1 rows, fewer where there is nothing to share
+ */
+export function cutsOf({ visible, size }, count) {
+  const rows = Array.from({ length: size }, (_, y) => visible.subarray(y * size, (y + 1) * size).reduce((a, b) => a + b, 0));
+  const all = rows.reduce((a, b) => a + b, 0);
+  const cuts = [0];
+  let sum = 0;
+  rows.forEach((pixels, y) => {
+    sum += pixels;
+    if (cuts.length < count && y % 2 && sum >= (all * cuts.length) / count && sum < all) cuts.push(y + 1);
+  });
+  return [...cuts, size];
+}
+
+/**
+ * The order in which groups are computed: each level's just before the next one reads them, so that they are in cache.
+ * @param {Int32Array[]} quads of each level
+ * @param {number[]} blocks groups that each level takes at a time
+ */
+function scheduleOf(quads, blocks) {
+  /** @type {number[]} */
+  const schedule = [];
+  const done = quads.map(() => 0);
+  /**
+   * @param {number} level
+   * @param {number} row the last one that is needed
+   */
+  const compute = (level, row) => {
+    const groups = quads[level].length / 2;
+    while (done[level] < groups && quads[level][2 * done[level]] >> 16 <= row) {
+      const count = Math.min(blocks[level], groups - done[level]);
+      if (level) {
+        const y = quads[level][2 * (done[level] + count) - 1] >> 16;
+        compute(level - 1, (y >> 1) + (y & 1));
+      }
+      schedule.push(level, done[level], count);
+      done[level] += count;
+    }
+  };
+  compute(quads.length - 1, Infinity);
+  return Int32Array.from(schedule);
+}
+
+/** The bytes of a memory, handed out from the front. */
+class Layout {
+  /** @type {[number, ArrayBufferView][]} */
+  #content = [];
+  end = BASE;
+
+  /** @param {number} bytes */
+  reserve(bytes) {
+    const address = this.end;
+    this.end = (address + bytes + 31) & ~15; // 16 bytes to spare: a whole vector may be read at the end
+    if (this.end > MOST_PAGES * PAGE) throw new Error('the character is too large for this engine');
+    return address;
+  }
+
+  /** @param {ArrayBufferView} array */
+  put(array) {
+    const address = this.reserve(array.byteLength);
+    this.#content.push([address, array]);
+    return address;
+  }
+
+  /**
+   * The content from BASE on.
+   * @param {number} end
+   */
+  bytes(end) {
+    const bytes = new Uint8Array(end - BASE);
+    for (const [address, array] of this.#content) {
+      bytes.set(new Uint8Array(array.buffer, array.byteOffset, array.byteLength), address - BASE);
+    }
+    return bytes;
+  }
+}
+
+/** 65,536 linear values in [0, 1] as 8-bit sRGB; the curve's steepest part moves 0.05 of a level a step. */
+const SRGB = Uint8Array.from({ length: 65536 }, (_, i) => {
+  const x = i / 65535;
+  return Math.round(255 * (x <= 0.003130804953560372 ? x * 12.92 : 1.055 * x ** (1 / 2.4) - 0.055));
+});
+
+/**
+ * What each worker needs for its band.
+ * @param {Character} character
+ * @param {number} workers
+ * @returns {Plan[]} as many as there are bands, `workers` at most
+ * @throws {Error} when the kernels cannot draw this character, as one readable line
+ */
+export function planBands(character, workers) {
+  const { levels } = character;
+  for (const { size } of levels) {
+    if (size < QUAD || size % 2 || size > 4096) throw new Error(`the character has a level of ${size} pixels; expected an even number`);
+  }
+  if (levels.at(-1)?.out.outputs !== OUTPUTS || character.face.out.outputs !== 4) throw new Error('the character lacks its last layers');
+  const stages = levels.map((stage, i) => packStage(stage, i < levels.length - 1));
+  const face = packStage(character.face, false);
+  const cuts = cutsOf(character, workers);
+  return cuts.slice(1).map((_, band) => planBand(character, face, stages, cuts, band));
+}
+
+/** @param {PackedStage} stage */
+function bytesOfGroup({ channels, layers }) {
+  const widest = Math.max(channels, ...layers.map(({ rows, kind }) => rows * (kind === SINES ? 1 : 2)));
+  return 2 * GROUP * widest;
+}
+
+/** @param {PackedStage} stage */
+const groupsAtATime = (stage) => Math.max(1, Math.floor(BLOCK_BYTES / bytesOfGroup(stage)));
+
+/**
+ * The quads of each level that a band needs, from what the last level paints down to what doubling reads.
+ * @param {Uint8Array} visible
+ * @param {PackedStage[]} stages
+ * @param {number} top
+ * @param {number} bottom
+ */
+function quadsOfLevels(visible, stages, top, bottom) {
+  const last = stages.length - 1;
+  const { size } = stages[last];
+  const mask = visible.slice();
+  mask.fill(0, 0, top * size);
+  mask.fill(0, bottom * size);
+  const quads = [quadsOf(mask, size)];
+  for (let i = last - 1; i >= 0; i--) quads.unshift(quadsOf(readByDoubling(quads[0], stages[i].size), stages[i].size));
+  return quads;
+}
+
+/** @param {Int32Array} quads */
+function rectangleOf(quads) {
+  const [top, bottom] = [quads[0] >> 16, (quads[quads.length - 1] >> 16) + 1];
+  let [left, right] = [Infinity, 0];
+  for (const quad of quads) {
+    left = Math.min(left, quad & 0xffff);
+    right = Math.max(right, (quad & 0xffff) + QUAD);
+  }
+  return { top, left, width: right - left, height: bottom - top };
+}
+
+/**
+ * Pixels of the rectangle that quads hold although they are not visible.
+ * @param {Int32Array} quads
+ * @param {Uint8Array} visible
+ * @param {number} size
+ * @param {{top: number, left: number, width: number}} rectangle
+ */
+function outsideOf(quads, visible, size, { top, left, width }) {
+  const found = [];
+  for (const quad of quads) {
+    const [y, x] = [quad >> 16, quad & 0xffff];
+    for (let i = x; i < x + QUAD; i++) if (!visible[y * size + i]) found.push((y - top) * width + i - left);
+  }
+  return Int32Array.from(found);
+}
+
+/**
+ * A packed stage's arrays and layers into a memory.
+ * @param {Layout} layout
+ * @param {PackedStage} stage
+ */
+function putStage(layout, stage) {
+  const fields = stage.layers.flatMap((layer) => {
+    const [weights, bias] = [layout.put(layer.weights), layout.put(layer.bias)];
+    return [
+      layer.kind, layer.inputs, layer.rows >> 2, layer.rows & 3, layer.shift, weights, bias, ...putSines(layout, layer.sines),
+    ];
+  });
+  const view = new DataView(new ArrayBuffer(4 * fields.length));
+  fill(view, fields);
+  return { byX: layout.put(stage.byX), byY: layout.put(stage.byY), sines: putSines(layout, stage.sines), layers: layout.put(view) };
+}
+
+/**
+ * @param {Layout} layout
+ * @param {Sines} sines
+ */
+function putSines(layout, { gains, lambda, alpha, beta }) {
+  return [layout.put(gains), { float: lambda }, { float: alpha }, { float: beta }];
+}
+
+/**
+ * Fills a struct of 32-bit fields: whole numbers and addresses, or floats where they are wrapped so.
+ * @param {DataView} view
+ * @param {(number | {float: number})[]} fields
+ */
+function fill(view, fields) {
+  fields.forEach((field, i) => {
+    if (typeof field === 'number') view.setInt32(4 * i, field, true);
+    else view.setFloat32(4 * i, field.float, true);
+  });
+}
+
+/**
+ * @param {Character} character
+ * @param {PackedStage} face
+ * @param {PackedStage[]} stages
+ * @param {number[]} cuts
+ * @param {number} band
+ * @returns {Plan}
+ */
+function planBand(character, face, stages, cuts, band) {
+  const { size, visible } = character;
+  const last = stages.length - 1;
+  const quads = quadsOfLevels(visible, stages, cuts[band], cuts[band + 1]);
+  const faceQuads = quadsOf(new Uint8Array(FACE.side ** 2).fill(1), FACE.side);
+  const blocks = stages.map(groupsAtATime);
+  const rectangle = rectangleOf(quads[last]);
+  const area = rectangle.width * rectangle.height;
+
+  // what the memory holds from the beginning
+  const layout = new Layout();
+  const all = [face, ...stages];
+  const views = all.map(() => new DataView(new ArrayBuffer(4 * STAGE_FIELDS)));
+  const structs = views.map((view) => layout.put(view));
+  const frameView = new DataView(new ArrayBuffer(4 * FRAME_FIELDS));
+  const frame = layout.put(frameView);
+  const parts = all.map((stage) => putStage(layout, stage));
+  const quadsAt = [faceQuads, ...quads].map((list) => layout.put(list));
+  const image = layout.put(character.image);
+  const srgb = layout.put(SRGB);
+  const used = layout.end;
+
+  // what is written at each frame
+  const channels = all.map((stage) => stage.channels);
+  const shifts = layout.reserve(4 * channels.reduce((a, b) => a + b));
+  const shiftsAt = channels.map((_, i) => shifts + 4 * channels.slice(0, i).reduce((a, b) => a + b, 0));
+  const faceResults = layout.reserve(4 * QUAD * 4 * faceQuads.length);
+  const results = layout.reserve(4 * QUAD * OUTPUTS * quads[last].length);
+  const rgba = layout.reserve(4 * area);
+  const widest = Math.max(...all.map((stage) => bytesOfGroup(stage) * groupsAtATime(stage)));
+  const scratch = /** @type {[number, number]} */ ([layout.reserve(widest), layout.reserve(widest)]);
+  const planes = stages.slice(0, last).map((stage, i) => {
+    // a row and a column beyond the border on either side
+    const [top, bottom] = [(quads[i][0] >> 16) - 1, (quads[i][quads[i].length - 1] >> 16) + 1];
+    const stride = (stage.size + 2 + QUAD) & ~3;
+    return { top, stride, address: layout.reserve(4 * (bottom - top + 1) * stride * channels[i + 2]) };
+  });
+
+  all.forEach((stage, i) => {
+    const [below, own] = [planes[i - 2], i ? planes[i - 1] : undefined];
+    const above = own ? i + 1 : null;
+    fill(views[i], [
+      stage.size, stage.channels, parts[i].byX, parts[i].byY, shiftsAt[i], ...parts[i].sines,
+      stage.layers.length, parts[i].layers, quadsAt[i],
+      below?.address ?? 0, below?.top ?? 0, below?.stride ?? 0,
+      ...(above === null ? [i ? OUTPUTS : 4, 0, 0, 0] : [channels[above], parts[above].byX, parts[above].byY, shiftsAt[above]]),
+      own?.address ?? 0, own?.top ?? 0, own?.stride ?? 0,
+      i ? results : faceResults,
+    ]);
+  });
+  fill(frameView, [image, IMAGE_SIZE, srgb, rectangle.top, rectangle.left, rectangle.width, rgba, 0, area]);
+  const [faceStruct, ...levels] = structs;
+  const faceGroups = faceQuads.length / 2;
+  return {
+    pages: Math.ceil(layout.end / PAGE),
+    base: BASE,
+    bytes: layout.bytes(used),
+    face: { stage: faceStruct, results: faceResults, block: groupsAtATime(face), image, side: IMAGE_SIZE, top: FACE.top, left: FACE.left },
+    faceShares: cuts.map((_, i) => Math.round((faceGroups * i) / (cuts.length - 1))),
+    levels,
+    shifts,
+    scratch,
+    schedule: scheduleOf(quads, blocks),
+    frame,
+    quads: quads[last].length,
+    rgba,
+    rectangle,
+    outside: outsideOf(quads[last], visible, size, rectangle),
+  };
+}
