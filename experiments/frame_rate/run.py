@@ -51,7 +51,7 @@ def commit() -> str:
 
 def options_of(runtime: str, visible: np.ndarray | None) -> dict[str, object]:
     """Every runtime that can skip tiles skips the same ones as the native one, where that runs."""
-    return {"visible": visible} if runtime in ("folded", "compiled", "onnx") and visible is not None else {}
+    return {"visible": visible} if runtime in ("folded", "compiled") and visible is not None else {}
 
 
 def deviation(fast: Runtime, eager: list[StudentOutput], poses: torch.Tensor) -> tuple[float, float]:

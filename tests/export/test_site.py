@@ -82,6 +82,9 @@ def test_a_site_replaces_an_earlier_one_only(tmp_path: Path) -> None:
 def test_a_page_is_a_file(tmp_path: Path) -> None:
     write_page("<p>", tmp_path / "new" / "x.html")
     assert (tmp_path / "new" / "x.html").read_text() == "<p>"
+    (tmp_path / "empty.html").mkdir()
+    write_page("<p>", tmp_path / "empty.html")
+    assert (tmp_path / "empty.html").read_text() == "<p>"
     with pytest.raises(UserError, match="is a folder"):
         write_page("<p>", tmp_path / "new")
 

@@ -32,7 +32,7 @@ def blob() -> np.ndarray:
     return mask
 
 
-@pytest.mark.parametrize("runtime", ["folded", "onnx", "native"])
+@pytest.mark.parametrize("runtime", ["folded", "native"])
 def test_visible_region_is_exact_inside_and_transparent_outside(model: CharacterModel, runtime: str) -> None:
     poses = sample_poses(2, seed=1)
     mask = blob()

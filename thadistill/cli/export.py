@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from thadistill.assets import facetracking_folder
 from thadistill.cli.serve import models
+from thadistill.data.poses import load_poses
 from thadistill.errors import UserError
 from thadistill.export.site import (
     INDEX,
@@ -64,8 +65,6 @@ def _onnx(config: DictConfig, students: list[Exported], out: Path) -> None:
     if len(students) != 1:
         raise UserError(f"format=onnx with {len(students)} models; expected one")
     path = out / "student.onnx"
-    parity = export_onnx(students[0].model, path, dtype=config.dtype, outputs=tuple(config.outputs))
-    print(
-        f"{path}: {path.stat().st_size / 1e6:.1f} MB, at least {parity['psnr_min']:.1f} dB to the student",
-        file=sys.stderr,
-    )
+    poses = None if config.poses is None else load_poses(config.poses)
+    parity = export_onnx(students[0].model, path, config.dtype, tuple(config.outputs), poses)
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, at least {parity['psnr_min']:.1f} dB to the student")

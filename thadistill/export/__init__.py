@@ -1,1 +1,1 @@
-"""Exported forms of a student: ONNX, the browser player's character file and site; readers of published forms."""
+"""Exported forms of a student: ONNX, the browser player's character file and site."""

@@ -65,17 +65,12 @@ def export_onnx(
     if path.is_dir():
         raise UserError(f"{path} is a folder; expected a file for the graph: name {path / 'student.onnx'}")
     content = build_graph(model, outputs, half=dtype == "float16").SerializeToString()
-    parity = _compare(model, content, outputs, sample_poses(_CHECKED, _SEED) if poses is None else poses)
-    parity = {
-        "file": path.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "mb": len(content) / 1e6,
-        "dtype": dtype,
-    } | parity
-    parity |= {"least_db": LEAST_DB[dtype], "versions": _versions(), "how": _HOW}
-    if not parity["psnr_min"] >= LEAST_DB[dtype]:  # not a number is refused too
+    figures = _compare(model, content, outputs, sample_poses(_CHECKED, _SEED) if poses is None else poses)
+    about = {"file": path.name, "sha256": hashlib.sha256(content).hexdigest(), "mb": len(content) / 1e6, "dtype": dtype}
+    parity = {**about, "least_db": LEAST_DB[dtype], **figures, "versions": _versions(), "how": _HOW}
+    if not figures["psnr_min"] >= LEAST_DB[dtype]:  # not a number is refused too
         raise UserError(
-            f"the {dtype} graph is {parity['psnr_min']:.1f} dB from its student; expected {LEAST_DB[dtype]:g} or more: "
+            f"the {dtype} graph is {figures['psnr_min']:.1f} dB from its student; expected {LEAST_DB[dtype]:g} or more: "
             + ("nothing was written, try dtype=float32" if dtype == "float16" else "nothing was written")
         )
     write_bytes(path, content)

@@ -83,6 +83,8 @@ def write_page(page: str, path: Path) -> None:
 
     Raises: UserError when ``path`` is a folder.
     """
+    if path.is_dir() and not any(path.iterdir()):
+        path.rmdir()  # Hydra makes a command's folder before the command runs
     if path.is_dir():
         raise UserError(
             f"{path} is a folder; expected a file for the page, such as {path / 'character.html'}: give out="

@@ -18,6 +18,7 @@ from thadistill.metrics.image import psnr
 from thadistill.runtime import compile_model
 from thadistill.runtime.visible import find_visible, sampled_poses
 from thadistill.student import CharacterModel
+from thadistill.student.published import is_published
 
 _CHECKED = 4  # poses
 LEAST_DB = 70.0
@@ -97,10 +98,14 @@ def _paths(pattern: str) -> list[Path]:
     if Path(pattern).exists() or not glob.has_magic(pattern):
         return [Path(pattern)]
     found = sorted(Path(path) for path in glob.glob(pattern, recursive=True))
-    students = [path for path in found if (path / "character_model.yaml").is_file() or path.suffix == SUFFIX]
+    students = [path for path in found if _is_student(path)]
     if not students:
         raise UserError(f"model={pattern} matches no character model; expected folders with character_model.yaml")
     return students
+
+
+def _is_student(path: Path) -> bool:
+    return path.suffix == SUFFIX or (path / "character_model.yaml").is_file() or is_published(path)
 
 
 def _name(path: Path) -> str:

@@ -67,13 +67,13 @@ class _Graph:
     def constant(self, values: Tensor | np.ndarray | list[int] | float, half: bool = False) -> str:
         """A constant as it is; a tensor in float16 where ``half``; a list as int64, a number as float32."""
         if isinstance(values, Tensor):
-            array = values.detach().cpu().contiguous().numpy().astype(np.float16 if half else np.float32)
+            values = values.detach().cpu().contiguous().numpy().astype(np.float16 if half else np.float32)
         elif isinstance(values, float):
-            array = np.float32(values)
-        else:
-            array = np.asarray(values, None if isinstance(values, np.ndarray) else np.int64)
+            values = np.array(values, np.float32)
+        elif isinstance(values, list):
+            values = np.array(values, np.int64)
         name = f"constant{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(array), name))
+        self.constants.append(numpy_helper.from_array(values, name))
         return name
 
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:

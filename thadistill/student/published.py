@@ -87,15 +87,10 @@ def _entry(path: Path, entry: object) -> tuple[str, list[int]]:
         raise UserError(f"{path} has an array named {_brief(name)}; expected <layer>/kernel and <layer>/bias")
     if entry.get("dtype") != "float32" or entry.get("quantization") is not None:
         raise UserError(f"{path} has {_brief(name)} quantised, or not in float32; expected float32: convert it without")
-    whole = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
-    if (
-        not whole
-        or (kind == "kernel" and (len(shape) != 4 or shape[:2] != [1, 1]))
-        or (kind == "bias" and len(shape) != 1)
-    ):
-        raise UserError(
-            f"{path} has {_brief(name)} of shape {_brief(shape)}; expected [1, 1, in, out], or [out] of a bias"
-        )
+    if not isinstance(shape, list) or not all(type(size) is int and size > 0 for size in shape):
+        raise UserError(f"{path} has {_brief(name)} of shape {_brief(shape)}; expected whole numbers above 0")
+    if len(shape) != (4 if kind == "kernel" else 1) or (kind == "kernel" and shape[:2] != [1, 1]):
+        raise UserError(f"{path} has {_brief(name)} of shape {_brief(shape)}; expected [1, 1, in, out], a bias [out]")
     return f"{layer}.{_KINDS[kind]}", shape
 
 

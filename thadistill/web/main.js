@@ -142,7 +142,7 @@ async function begin() {
   let entry;
   try {
     entries = await listCharacters();
-    if (!entries.length) throw new Error(t('noCharactersHint'));
+    if (!entries.length) throw new Error(`${INDEX} names none`);
     entry = entries.find(({ name }) => name === address.character) ?? entries[0];
   } catch (error) {
     notices.block('noCharacters', t('noCharactersHint'), COMMAND);
@@ -161,6 +161,10 @@ async function begin() {
     notices.complain('addressProblem', t('noCharacterOfThatName', { name: address.character, shown: entry.name }));
   }
   const { engine, engines, reason } = player;
+  if (engine?.name === 'wasm' && engines.some(({ name, obstacle }) => name === 'webgpu' && obstacle)) {
+    if (!memory.get('toldFallback', false)) notices.say(t('engineFallback', { engine: t('engine_wasm') }));
+    memory.set('toldFallback', true); // once is enough
+  }
   if (address.camera) camera.start().catch((error) => notices.complain('cameraError', messageOf(error)));
   return { engine: engine?.name, engines, reason, character: player.character?.name };
 }

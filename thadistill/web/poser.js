@@ -76,6 +76,9 @@ export class Poser extends EventTarget {
 
   /** Lets the hand's values move it again. */
   useHand() {
+    if (this.source === 'hand') return;
+    this.#from = this.#seen.slice();
+    this.#since = this.easing ? performance.now() : -Infinity;
     this.#use('hand');
   }
 

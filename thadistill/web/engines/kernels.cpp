@@ -2,14 +2,16 @@
 //
 // A group is 8 pixels: two quads, each 4 neighbours of a row, anywhere in the image. A lane is a pixel, so that a weight
 // is one broadcast and no channel count is padded to a vector's width. A block of groups goes through all layers of a
-// level while its activations stay in the nearest cache. What a level hands to the next goes to a plane of rows
-// [y][channel][x], which is read back doubled.
+// level while its activations stay in the nearest cache. What a level hands to the next goes to a plane [y][x][channel],
+// which is read back doubled.
 //
 // An activation is an int16, a word two of them; their products with int16 weights are summed in 32 bits, whose unit is
 // 2^(SHIFT - 31) half-turns. Sums wrap around, and as they are the phases of sines, that is the range reduction.
 
 #include <stdint.h>
 #include <wasm_simd128.h>
+
+#define EXPORT(name) __attribute__((export_name(#name)))
 
 namespace {
 
@@ -24,7 +26,8 @@ enum Kind {
     SINES = 0,        // int16 to int16
     FLOAT_SINES = 1,  // int16 to floats
     SUMS = 2,         // int16 to sums of products, which go to a plane
-    FLOATS = 3,       // floats to floats, without sines
+    SCALED = 3,       // int16 to sums of products in units of each row's own, as floats
+    FLOATS = 4,       // floats to floats, without sines
 };
 
 struct Layer {
@@ -35,7 +38,7 @@ struct Layer {
     int32_t shift;       // that brings a sum to units of 2^-31 half-turns
     const int32_t *weights;  // [block][input][row]
     const int32_t *bias;     // in the sums' unit; floats where the kind is FLOATS
-    const float *gains;      // of a row's int16 sines, see rounded_sine
+    const float *gains;      // of a row's int16 sines, see Sine, null where all are 1; units where the kind is SCALED
     float lambda, alpha, beta;
 };
 
@@ -48,13 +51,12 @@ struct Stage {
     int32_t n_layers;
     const Layer *layers;
     const int32_t *quads;   // y << 16 | x, x even
-    const int32_t *below;   // the plane it doubles; column -1 comes first. Null: there is none
+    const int32_t *below;   // the plane it doubles, from column -1 on. Null: there is none
     int32_t below_top;      // the row that the plane below starts with
-    int32_t below_stride;
     int32_t out_channels;
-    const float *out_x, *out_y, *out_shift;  // what position and pose add to the plane
+    const float *out_x, *out_y, *out_shift;  // what position and pose add to a plane's channels
     int32_t *plane;         // what it hands on, in units of 2^-27 half-turns, modulo 2^32
-    int32_t top, stride;
+    int32_t top;            // the row that it starts with
     float *results;         // where it hands on nothing: [quad][channel][4]
 };
 
@@ -68,7 +70,8 @@ inline f4 fill(float x) { return (f4)wasm_f32x4_splat(x); }
 inline i4 dot(i4 a, i4 b) { return (i4)wasm_i32x4_dot_i16x8((v128_t)a, (v128_t)b); }
 inline i4 thrice(i4 v) { return v + v + v; }
 inline f4 to_float(i4 v) { return (f4)wasm_f32x4_convert_i32x4((v128_t)v); }
-inline f4 magnitude(f4 v) { return (f4)wasm_f32x4_abs((v128_t)v); }
+// Not f32x4.abs, for which V8 makes its mask anew each time, in two instructions.
+inline f4 magnitude(f4 v) { return (f4)((i4)v & 0x7fffffff); }
 inline f4 lower(f4 a, f4 b) { return (f4)wasm_f32x4_pmin((v128_t)a, (v128_t)b); }
 inline f4 higher(f4 a, f4 b) { return (f4)wasm_f32x4_pmax((v128_t)a, (v128_t)b); }
 
@@ -76,9 +79,9 @@ inline i4 truncate(f4 v) { return (i4)wasm_i32x4_trunc_sat_f32x4((v128_t)v); }
 template <int A, int B, int C, int D, typename V> inline V shuffle(V a, V b) {
     return (V)wasm_i32x4_shuffle((v128_t)a, (v128_t)b, A, B, C, D);
 }
-inline void transpose(f4 a, f4 b, f4 c, f4 d, f4 (&to)[4]) {
-    const f4 e = shuffle<0, 4, 1, 5>(a, b), f = shuffle<2, 6, 3, 7>(a, b);
-    const f4 g = shuffle<0, 4, 1, 5>(c, d), h = shuffle<2, 6, 3, 7>(c, d);
+template <typename V> inline void transpose(V a, V b, V c, V d, V *to) {
+    const V e = shuffle<0, 4, 1, 5>(a, b), f = shuffle<2, 6, 3, 7>(a, b);
+    const V g = shuffle<0, 4, 1, 5>(c, d), h = shuffle<2, 6, 3, 7>(c, d);
     to[0] = shuffle<0, 1, 4, 5>(e, g);
     to[1] = shuffle<2, 3, 6, 7>(e, g);
     to[2] = shuffle<0, 1, 4, 5>(f, h);
@@ -102,10 +105,12 @@ struct Sine {
 
     template <typename Of> explicit Sine(const Of &of) : lambda(fill(of.lambda)), alpha(fill(of.alpha)), beta(fill(of.beta)) {}
 
-    i4 operator()(f4 t, f4 gain) const {
+    f4 scaled(f4 t) const {
         const f4 p = t * (lambda - magnitude(t)), q = magnitude(p) + alpha;
-        return (i4)(p * (q * q + beta) * gain + MAGIC);
+        return p * (q * q + beta);
     }
+    i4 operator()(f4 t) const { return (i4)(scaled(t) + MAGIC); }
+    i4 operator()(f4 t, f4 gain) const { return (i4)(scaled(t) * gain + MAGIC); }
 };
 
 // sin(pi t), t in [-1, 1], to 4e-8 and rounding.
@@ -119,10 +124,15 @@ inline i4 pair(i4 a, i4 b) {
     return (i4)wasm_i16x8_shuffle((v128_t)a, (v128_t)(b << 16), 0, 9, 2, 11, 4, 13, 6, 15);
 }
 
+inline i4 low_halves(i4 a, i4 b) {
+    return (i4)wasm_i16x8_shuffle((v128_t)a, (v128_t)b, 0, 2, 4, 6, 8, 10, 12, 14);
+}
+
 // Not unrolled: V8 loads all that a loop's body needs at its beginning, and more rows or rounds leave the registers.
 template <int R> inline void sums(const int32_t *x, int words, const int32_t *w, i4 (&sum)[R][2]) {
+    const int32_t *end = w + R * words;
 #pragma unroll 1
-    for (int k = 0; k < words; k++, x += GROUP, w += R) {
+    do {
         const i4 a = load(x), b = load(x + QUAD);
 #pragma unroll
         for (int r = 0; r < R; r++) {
@@ -130,13 +140,16 @@ template <int R> inline void sums(const int32_t *x, int words, const int32_t *w,
             sum[r][0] += dot(a, y);
             sum[r][1] += dot(b, y);
         }
-    }
+        x += GROUP;
+        w += R;
+    } while (w != end);
 }
 
 // The same in float32.
 template <int R> inline void sums(const float *x, int inputs, const float *w, f4 (&sum)[R][2]) {
+    const float *end = w + R * inputs;
 #pragma unroll 1
-    for (int k = 0; k < inputs; k++, x += GROUP, w += R) {
+    do {
         const f4 a = loadf(x), b = loadf(x + QUAD);
 #pragma unroll
         for (int r = 0; r < R; r++) {
@@ -144,11 +157,13 @@ template <int R> inline void sums(const float *x, int inputs, const float *w, f4
             sum[r][0] += y * a;
             sum[r][1] += y * b;
         }
-    }
+        x += GROUP;
+        w += R;
+    } while (w != end);
 }
 
 // R rows of a layer for one group. `out` is the group's place among words or floats.
-template <int KIND, int R, int SHIFT>
+template <int KIND, int R, int SHIFT, bool GAINS>
 inline void rows_of(const Layer &layer, const int32_t *x, const int32_t *w, int row, int32_t *out) {
     if constexpr (KIND == FLOATS) {
         f4 sum[R][2];
@@ -170,15 +185,21 @@ inline void rows_of(const Layer &layer, const int32_t *x, const int32_t *w, int 
         const Sine rounded(layer);
         const f4 unit = rounded.lambda * UNIT;
         out += row / 2 * GROUP;
+        i4 word[R / 2][2];
+        f4 gain[R];
 #pragma unroll
-        for (int r = 0; r < R; r += 2, out += GROUP) {
-            const f4 gain = splat(layer.gains + row + r), next = splat(layer.gains + row + r + 1);
+        for (int r = 0; GAINS && r < R; r++) gain[r] = splat(layer.gains + row + r);
+#pragma unroll
+        for (int r = 0; r < R; r += 2)
 #pragma unroll
             for (int v = 0; v < 2; v++) {
                 const f4 s = to_float(sum[r][v] << SHIFT) * unit, t = to_float(sum[r + 1][v] << SHIFT) * unit;
-                store(out + v * QUAD, pair(rounded(s, gain), rounded(t, next)));
+                word[r / 2][v] = GAINS ? pair(rounded(s, gain[r]), rounded(t, gain[r + 1])) : pair(rounded(s), rounded(t));
             }
-        }
+#pragma unroll
+        for (int r = 0; r < R / 2; r++, out += GROUP)
+#pragma unroll
+            for (int v = 0; v < 2; v++) store(out + v * QUAD, word[r][v]);
     } else {
         out += row * GROUP;
 #pragma unroll
@@ -186,38 +207,40 @@ inline void rows_of(const Layer &layer, const int32_t *x, const int32_t *w, int 
 #pragma unroll
             for (int v = 0; v < 2; v++) {
                 if constexpr (KIND == FLOAT_SINES) store(out + v * QUAD, sine(to_float(sum[r][v] << SHIFT) * UNIT));
+                else if constexpr (KIND == SCALED) store(out + v * QUAD, to_float(sum[r][v]) * splat(layer.gains + row + r));
                 else store(out + v * QUAD, sum[r][v]);
             }
     }
 }
 
-template <int KIND, int R, int SHIFT>
+template <int KIND, int R, int SHIFT, bool GAINS>
 void rows_of_groups(const Layer &layer, const int32_t *in, int groups, const int32_t *w, int row, int32_t *out, int out_step) {
     for (int g = 0; g < groups; g++, in += layer.inputs * GROUP, out += out_step)
-        rows_of<KIND, R, SHIFT>(layer, in, w, row, out);
+        rows_of<KIND, R, SHIFT, GAINS>(layer, in, w, row, out);
 }
 
 inline int rows_in(const Layer &layer) { return 4 * layer.fours + layer.rest; }
 
-template <int KIND, int SHIFT> void layer_of(const Layer &layer, const int32_t *in, int groups, int32_t *out) {
+template <int KIND, int SHIFT, bool GAINS = false> void layer_of(const Layer &layer, const int32_t *in, int groups, int32_t *out) {
     const int step = (KIND == SINES ? rows_in(layer) / 2 : rows_in(layer)) * GROUP;
     const int32_t *w = layer.weights;
     int row = 0;
     for (int i = 0; i < layer.fours; i++, row += 4, w += 4 * layer.inputs)
-        rows_of_groups<KIND, 4, SHIFT>(layer, in, groups, w, row, out, step);
-    if (layer.rest == 2) rows_of_groups<KIND, 2, SHIFT>(layer, in, groups, w, row, out, step);
+        rows_of_groups<KIND, 4, SHIFT, GAINS>(layer, in, groups, w, row, out, step);
+    if (layer.rest == 2) rows_of_groups<KIND, 2, SHIFT, GAINS>(layer, in, groups, w, row, out, step);
     if constexpr (KIND == FLOATS) {
-        if (layer.rest == 1) rows_of_groups<KIND, 1, SHIFT>(layer, in, groups, w, row, out, step);
-        if (layer.rest == 3) rows_of_groups<KIND, 3, SHIFT>(layer, in, groups, w, row, out, step);
+        if (layer.rest == 1) rows_of_groups<KIND, 1, SHIFT, GAINS>(layer, in, groups, w, row, out, step);
+        if (layer.rest == 3) rows_of_groups<KIND, 3, SHIFT, GAINS>(layer, in, groups, w, row, out, step);
     }
 }
 
-template <int KIND> void shifted_layer_of(const Layer &layer, const int32_t *in, int groups, int32_t *out) {
+template <int KIND, bool GAINS = false>
+void shifted_layer_of(const Layer &layer, const int32_t *in, int groups, int32_t *out) {
     switch (layer.shift) {
-        case 0: return layer_of<KIND, 0>(layer, in, groups, out);
-        case 1: return layer_of<KIND, 1>(layer, in, groups, out);
-        case 2: return layer_of<KIND, 2>(layer, in, groups, out);
-        default: return layer_of<KIND, 4>(layer, in, groups, out);
+        case 0: return layer_of<KIND, 0, GAINS>(layer, in, groups, out);
+        case 1: return layer_of<KIND, 1, GAINS>(layer, in, groups, out);
+        case 2: return layer_of<KIND, 2, GAINS>(layer, in, groups, out);
+        default: return layer_of<KIND, 4, GAINS>(layer, in, groups, out);
     }
 }
 
@@ -243,23 +266,31 @@ void first_words(const Stage &stage, int y, int x, int32_t *out) {
     }
 }
 
+inline int plane_channels(int channels) { return (channels + 3) & ~3; }
+
 // The same from the plane below: of a pixel's four neighbours there, the nearer weigh 3/4 along each axis. The plane
-// holds position and pose already, as doubling keeps what is linear; 16 of its units are one of the sums'.
+// holds position and pose already, as doubling keeps what is linear; 16 of its units are one of the sums'. Lanes are
+// channels here, until words are put together.
 void doubled_words(const Stage &stage, int y, int x, int32_t *out) {
-    const long row = (long)stage.channels * stage.below_stride;
-    const int32_t *near = stage.below + ((y >> 1) - stage.below_top) * row + (x >> 1);
+    const int channels = stage.channels, step = plane_channels(channels);
+    const long row = (long)step * (stage.size / 2 + 2);
+    const int32_t *near = stage.below + ((y >> 1) - stage.below_top) * row + (x >> 1) * step;
     const int32_t *far = y & 1 ? near + row : near - row;
+    const float *gains = stage.gains;
     const Sine rounded(stage);
     const f4 unit = rounded.lambda * UNIT;
-    for (int c = 0; c < stage.channels; c += 2, out += GROUP) {
-        i4 word[2];
+    for (int c = 0; c < channels; c += 4, near += 4, far += 4, out += 2 * GROUP) {
+        i4 column[4], word[4];
 #pragma unroll
-        for (int i = 0; i < 2; i++, near += stage.below_stride, far += stage.below_stride) {
-            const i4 v = thrice(load(near)) + load(far);
-            const i4 t = thrice(shuffle<1, 1, 2, 2>(v, v)) + shuffle<0, 2, 1, 3>(v, v);
-            word[i] = rounded(to_float(t) * unit, splat(stage.gains + c + i));
-        }
-        store(out, pair(word[0], word[1]));
+        for (int i = 0; i < 4; i++) column[i] = thrice(load(near + i * step)) + load(far + i * step);
+        const i4 left = thrice(column[1]), right = thrice(column[2]);
+        const i4 phase[4] = {left + column[0], left + column[2], right + column[1], right + column[3]};
+        const f4 gain = loadf(gains + c);
+#pragma unroll
+        for (int i = 0; i < 4; i++) word[i] = rounded(to_float(phase[i]) * unit, gain);
+        const i4 a = low_halves(word[0], word[1]), b = low_halves(word[2], word[3]);
+        store(out, shuffle<0, 2, 4, 6>(a, b));
+        if (c + 2 < channels) store(out + GROUP, shuffle<1, 3, 5, 7>(a, b));
     }
 }
 
@@ -269,27 +300,27 @@ inline i4 to_plane(f4 t) { return truncate((t - ((t + MAGIC_32) - MAGIC_32)) * P
 inline i4 placed(i4 sum, f4 place) { return sum + to_plane(place); }
 inline i4 placed(f4 features, f4 place) { return to_plane(features + place); }
 
-// A quad's channels into row y of the plane, which may be the one beyond the border: there the features repeat, and the
-// position goes on.
-template <typename V> void hand_row(const Stage &stage, int y, int x, const int32_t *from) {
-    const f4 px = columns(x, stage.size), py = fill(position(y, stage.size));
-    const float before = position(-1, stage.size), after = position(stage.size, stage.size);
-    const bool begins = x == 0, ends = x + QUAD == stage.size;
-    int32_t *to = stage.plane + (long)(y - stage.top) * stage.out_channels * stage.stride + x + 1;
-    for (int c = 0; c < stage.out_channels; c++, from += GROUP, to += stage.stride) {
-        const f4 by_x = splat(stage.out_x + c), still = py * splat(stage.out_y + c) + splat(stage.out_shift + c);
-        const V features = (V)load(from);
-        store(to, placed(features, px * by_x + still));
-        if (begins) to[-1] = placed(features, before * by_x + still)[0];
-        if (ends) to[QUAD] = placed(features, after * by_x + still)[3];
-    }
+// Four channels of a quad into row y of the plane, which may be the one beyond the border: there the features repeat,
+// and the position goes on.
+template <typename V> void hand_row(const Stage &stage, int y, int x, int c, const V (&pixel)[4]) {
+    const int size = stage.size, step = plane_channels(stage.out_channels);
+    const f4 by_x = loadf(stage.out_x + c);
+    const f4 still = position(y, size) * loadf(stage.out_y + c) + loadf(stage.out_shift + c);
+    int32_t *to = stage.plane + ((long)(y - stage.top) * (size + 2) + x + 1) * step + c;
+    for (int i = 0; i < QUAD; i++) store(to + i * step, placed(pixel[i], position(x + i, size) * by_x + still));
+    if (x == 0) store(to - step, placed(pixel[0], position(-1, size) * by_x + still));
+    if (x + QUAD == size) store(to + QUAD * step, placed(pixel[3], position(size, size) * by_x + still));
 }
 
 template <typename V> void hand_on(const Stage &stage, int quad, const int32_t *from) {
     const int y = quad >> 16, x = quad & 0xffff;
-    hand_row<V>(stage, y, x, from);
-    if (y == 0) hand_row<V>(stage, -1, x, from);
-    if (y == stage.size - 1) hand_row<V>(stage, stage.size, x, from);
+    for (int c = 0; c < stage.out_channels; c += 4, from += 4 * GROUP) {
+        V pixel[4];
+        transpose((V)load(from), (V)load(from + GROUP), (V)load(from + 2 * GROUP), (V)load(from + 3 * GROUP), pixel);
+        hand_row(stage, y, x, c, pixel);
+        if (y == 0) hand_row(stage, -1, x, c, pixel);
+        if (y == stage.size - 1) hand_row(stage, stage.size, x, c, pixel);
+    }
 }
 
 void keep(const Stage &stage, int q, const int32_t *from) {
@@ -302,7 +333,7 @@ void keep(const Stage &stage, int q, const int32_t *from) {
 extern "C" {
 
 // Takes groups of a stage through its layers; `a` and `b` are scratch.
-__attribute__((export_name("run"))) void run(const Stage *at, int first, int groups, int32_t *a, int32_t *b) {
+EXPORT(run) void run(const Stage *at, int first, int groups, int32_t *a, int32_t *b) {
     const Stage &stage = *at;
     const int32_t *quads = stage.quads + 2 * first;
     int words = stage.channels / 2;
@@ -315,9 +346,13 @@ __attribute__((export_name("run"))) void run(const Stage *at, int first, int gro
     for (int i = 0; i < stage.n_layers; i++) {
         const Layer &layer = stage.layers[i];
         switch (layer.kind) {
-            case SINES: shifted_layer_of<SINES>(layer, a, groups, b); break;
+            case SINES:
+                if (layer.gains) shifted_layer_of<SINES, true>(layer, a, groups, b);
+                else shifted_layer_of<SINES>(layer, a, groups, b);
+                break;
             case FLOAT_SINES: shifted_layer_of<FLOAT_SINES>(layer, a, groups, b); break;
             case SUMS: layer_of<SUMS, 0>(layer, a, groups, b); break;
+            case SCALED: layer_of<SCALED, 0>(layer, a, groups, b); break;
             default: layer_of<FLOATS, 0>(layer, a, groups, b);
         }
         int32_t *t = a;
@@ -333,9 +368,9 @@ __attribute__((export_name("run"))) void run(const Stage *at, int first, int gro
     }
 }
 
-// Quads [first, last) of the face's results into the character's image, [side][side][4].
-__attribute__((export_name("place_face"))) void place_face(const Stage *at, int first, int last, float *image, int side, int top, int left) {
-    for (int q = first; q < last; q++) {
+// The face's results into the character's image, [side][side][4].
+EXPORT(place_face) void place_face(const Stage *at, int quads, float *image, int side, int top, int left) {
+    for (int q = 0; q < quads; q++) {
         const int y = at->quads[q] >> 16, x = at->quads[q] & 0xffff;
         const float *from = at->results + (long)q * 4 * QUAD;
         float *to = image + ((long)(top + y) * side + left + x) * 4;
@@ -356,7 +391,7 @@ struct Frame {
 };
 
 // Paints quads [first, last) of the last level from its results: warps, blends, encodes.
-__attribute__((export_name("paint"))) void paint(const Stage *at, int first, int last, const Frame *into) {
+EXPORT(paint) void paint(const Stage *at, int first, int last, const Frame *into) {
     const Frame &frame = *into;
     const int size = at->size, side = frame.side;
     const f4 half = fill(0.5f * (float)side), limit = fill((float)(side - 1)), zero = fill(0), one = fill(1);
@@ -384,16 +419,20 @@ __attribute__((export_name("paint"))) void paint(const Stage *at, int first, int
             if (frame.posed) store(frame.posed + (long)k * frame.area + pixel, posed);
             unit[k] = lower(higher(posed * 0.5f + 0.5f, zero), one);
         }
+        int32_t *to = (int32_t *)frame.rgba + pixel;
+        const i4 shown = unit[3] > 0.0f;
+        if (!wasm_v128_any_true((v128_t)shown)) {
+            store(to, i4{});
+            continue;
+        }
         const f4 over = 65535.0f / higher(unit[3], fill(1e-6f));
         i4 index[3];
-        for (int k = 0; k < 3; k++) index[k] = (i4)(lower(unit[k] * over, fill(65535.0f)) + MAGIC) & 0xffff;
-        const i4 opaque = (i4)(unit[3] * 255.0f + MAGIC) & 0xff;
-        uint8_t *to = frame.rgba + pixel * 4;
-        for (int i = 0; i < QUAD; i++, to += 4) {
-            const bool some = unit[3][i] > 0;
-            for (int k = 0; k < 3; k++) to[k] = some ? frame.srgb[index[k][i]] : 0;
-            to[3] = (uint8_t)opaque[i];
-        }
+        for (int k = 0; k < 3; k++) index[k] = (i4)(lower(unit[k] * over, fill(65535.0f)) + MAGIC) & 0xffff & shown;
+        const i4 opaque = ((i4)(unit[3] * 255.0f + MAGIC) & 0xff) << 24;
+        i4 color = {};
+        for (int i = 0; i < QUAD; i++)
+            color[i] = frame.srgb[index[0][i]] | frame.srgb[index[1][i]] << 8 | frame.srgb[index[2][i]] << 16;
+        store(to, color | opaque);
     }
 }
 

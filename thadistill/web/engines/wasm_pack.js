@@ -4,6 +4,8 @@
  * @typedef {import('../fold.js').Stage} Stage
  * @typedef {import('../fold.js').Layer} Layer
  *
+ * @typedef {{ones: Float64Array, shift: number, error: number}} Scales
+ *
  * @typedef {{gains: Float32Array, lambda: number, alpha: number, beta: number}} Sines the same as in kernels.cpp
  *
  * @typedef {Object} PackedLayer one matrix and what follows it, as struct Layer of kernels.cpp
@@ -28,7 +30,8 @@
 export const SINES = 0;
 const FLOAT_SINES = 1;
 const SUMS = 2;
-const FLOATS = 3;
+const SCALED = 3;
+const FLOATS = 4;
 
 /** Rows of a matrix that the kernels take at a time. */
 const BLOCK = 4;
@@ -38,13 +41,17 @@ const LARGEST = 32767;
 const SHIFTS = [0, 1, 2, 4];
 /** A plane's unit is 16 of the sums': doubling weighs by sixteenths. */
 const PLANE_SHIFT = 4;
-/** Half-turns that rounding may put phases off by; above it a level hands on what float32 products give. */
+/** Half-turns that rounding may put phases off by; above it each input gets a scale of its own, */
+const SMALL_ERROR = 3e-5;
+/** and above this one a level hands on what float32 products give. */
 const LARGEST_ERROR = 1e-4;
+/** By how much grid change (of which 2 is the image's side), alpha and colour may be off for it not to show. */
+const SHOWN_ERRORS = [1e-5, 1e-5, 6e-5, 6e-5, 6e-5, 6e-5, 6e-5];
 /** sin(pi t) = c p ((|p| + a)^2 + b) with p = t (1 - |t|), to 8e-6; see rounded_sine. */
 const [SINE_C, SINE_A, SINE_B] = [1.21780254, 1.28368742, 0.93238195];
 
 /** @param {number} count */
-const even = (count) => count + (count % 2);
+export const even = (count) => count + (count % 2);
 
 
 /**
@@ -52,52 +59,78 @@ const even = (count) => count + (count % 2);
  * int16 lets it; and by how much a phase is off then, in half-turns.
  * @param {Layer} layer
  * @param {number} shift
- * @returns {{ones: Float64Array, shift: number, error: number} | null} null where weights do not reach with this shift
+ * @param {boolean} shared whether all inputs have the same
+ * @returns {Scales | null} null where weights do not reach with this shift
  */
-function scalesOf({ inputs, outputs, weight }, shift) {
+function scalesOf({ inputs, outputs, weight }, shift, shared) {
   const unit = 2 ** (31 - shift);
+  const [largest, squares] = [new Float64Array(inputs), new Float64Array(inputs)];
+  weight.forEach((value, i) => {
+    const k = i % inputs;
+    largest[k] = Math.max(largest[k], Math.abs(value));
+    squares[k] += value * value / outputs;
+  });
+  if (shared) {
+    largest.fill(largest.reduce((a, b) => Math.max(a, b)));
+    squares.fill(squares.reduce((a, b) => a + b) / inputs);
+  }
   const ones = new Float64Array(even(inputs)).fill(1);
   let error = 0;
   for (let k = 0; k < inputs; k++) {
-    let largest = 0;
-    let squares = 0;
-    for (let o = 0; o < outputs; o++) {
-      const value = weight[o * inputs + k];
-      largest = Math.max(largest, Math.abs(value));
-      squares += value * value;
-    }
-    const least = (largest * unit) / (LARGEST - 1);
+    const least = (largest[k] * unit) / (LARGEST - 1);
     if (least > LARGEST) return null;
-    const balanced = Math.sqrt(unit * Math.sqrt((2 * squares) / outputs));
+    const balanced = Math.sqrt(unit * Math.sqrt(2 * squares[k]));
     ones[k] = Math.max(1, Math.min(LARGEST, Math.max(least, balanced)));
-    error += squares / outputs / ones[k] ** 2 / 12 + (ones[k] / unit) ** 2 / 24;
+    error += squares[k] / ones[k] ** 2 / 12 + (ones[k] / unit) ** 2 / 24;
   }
+  if (shared) ones.fill(ones[0]);
   return { ones, shift, error: Math.sqrt(error) };
+}
+
+/**
+ * The same for the last linear layer, whose outputs are no phases: sums must not wrap, so each row has a unit of its own.
+ * @param {Layer} layer
+ * @returns {(Scales & {units: Float64Array}) | null} null where rounding would show
+ */
+function lastScalesOf({ inputs, outputs, weight, bias }) {
+  const rows = Array.from({ length: outputs }, (_, o) => weight.subarray(o * inputs, (o + 1) * inputs));
+  const units = Float64Array.from(rows, (row, o) => {
+    const most = row.reduce((sum, value) => sum + Math.abs(value), Math.abs(bias[o]));
+    return Math.max(most, 1e-9) / (2 ** 31 - 2 ** 22);
+  });
+  const squares = rows.map((row) => row.reduce((sum, value) => sum + value * value, 0));
+  const needs = rows.map((row, o) => row.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0) / units[o]);
+  const balanced = Math.max(...units.map((unit, o) => Math.sqrt(Math.sqrt((2 * squares[o]) / inputs) / unit)));
+  const least = Math.max(...needs) / (LARGEST - 1);
+  const one = Math.max(1, Math.min(LARGEST, Math.max(least, balanced)));
+  if (least > LARGEST) return null;
+  const errors = rows.map((_, o) => Math.sqrt(squares[o] / one ** 2 / 12 + (inputs * (one * units[o]) ** 2) / 24));
+  if (errors.some((error, o) => error > SHOWN_ERRORS[o])) return null;
+  return { ones: new Float64Array(even(inputs)).fill(one), shift: 0, error: Math.max(...errors), units };
 }
 
 /**
  * Integer weights [block][pair of inputs][row][2] and biases.
  * @param {Layer} layer
  * @param {Float64Array} ones
- * @param {number} shift
+ * @param {(row: number) => number} unit of the sums of products
  */
-function integersOf({ inputs, outputs, weight, bias }, ones, shift) {
+function integersOf({ inputs, outputs, weight, bias }, ones, unit) {
   const rows = even(outputs);
   const words = even(inputs) / 2;
-  const unit = 2 ** (31 - shift);
   const weights = new Int16Array(rows * words * 2);
   for (let row = 0; row < rows; row += BLOCK) {
     const height = Math.min(BLOCK, rows - row); // the last block may be of two
     for (let r = 0; r < height && row + r < outputs; r++) {
       for (let k = 0; k < inputs; k++) {
         const at = (row * words + (k >> 1) * height + r) * 2 + (k & 1);
-        weights[at] = Math.round((weight[(row + r) * inputs + k] * unit) / ones[k]);
+        weights[at] = Math.round(weight[(row + r) * inputs + k] / unit(row + r) / ones[k]);
       }
     }
   }
   const integers = new Int32Array(rows);
-  bias.forEach((value, i) => {
-    integers[i] = Math.round(value * unit) | 0; // modulo 2^32, as whole turns are nothing
+  bias.forEach((value, row) => {
+    integers[row] = Math.round(value / unit(row)) | 0; // modulo 2^32, as whole turns are nothing
   });
   return { inputs: words, rows, weights, bias: integers };
 }
@@ -135,8 +168,8 @@ function padded(values, count) {
  */
 function bestScales(layer, shifts) {
   for (const shift of shifts) {
-    const scales = scalesOf(layer, shift);
-    if (scales) return scales;
+    const shared = scalesOf(layer, shift, true);
+    if (shared) return shared.error < SMALL_ERROR ? shared : scalesOf(layer, shift, false) ?? shared;
   }
   throw new Error("the character's weights are too large for this engine's 16-bit products");
 }
@@ -147,21 +180,16 @@ function bestScales(layer, shifts) {
  * @returns {PackedStage}
  */
 export function packStage(stage, hands) {
-  const sums = hands ? scalesOf(stage.out, PLANE_SHIFT) : null;
-  const isExact = !sums || sums.error > LARGEST_ERROR;
-  if (isExact && !stage.hidden.length) throw new Error('the character has a level of one layer; expected two or more');
   const scales = stage.hidden.map((layer) => bestScales(layer, SHIFTS));
-  if (!isExact) scales.push(sums);
+  const out = packOut(stage, hands);
+  if (out.scales) scales.push(out.scales);
+  else if (!scales.length) throw new Error('the character has a level of one layer; expected two or more');
   const layers = stage.hidden.map((layer, i) => ({
     kind: i < scales.length - 1 ? SINES : FLOAT_SINES,
     shift: scales[i].shift,
-    ...integersOf(layer, scales[i].ones, scales[i].shift),
+    ...integersOf(layer, scales[i].ones, () => 2 ** (scales[i].shift - 31)),
     sines: sinesOf(scales[i + 1]?.ones),
   }));
-  const rows = hands ? even(stage.out.outputs) : stage.out.outputs; // the next level reads pairs
-  const out = isExact
-    ? { kind: FLOATS, shift: 0, ...floatsOf(stage.out, rows), sines: sinesOf() }
-    : { kind: SUMS, shift: 0, ...integersOf(stage.out, sums.ones, PLANE_SHIFT), sines: sinesOf() };
   const channels = even(stage.first.outputs);
   return {
     size: stage.size,
@@ -169,8 +197,30 @@ export function packStage(stage, hands) {
     sines: sinesOf(scales[0].ones),
     byX: padded(stage.first.byX, channels),
     byY: padded(stage.first.byY, channels),
-    layers: [...layers, out],
+    layers: [...layers, out.layer],
   };
+}
+
+/**
+ * What a stage hands on, or shows: from int16 where that is exact enough, else from floats.
+ * @param {Stage} stage
+ * @param {boolean} hands
+ * @returns {{layer: PackedLayer, scales: Scales | null}}
+ */
+function packOut({ out }, hands) {
+  const sums = hands ? scalesOf(out, PLANE_SHIFT, true) : null;
+  if (sums && sums.error < LARGEST_ERROR) {
+    const integers = integersOf(out, sums.ones, () => 2 ** (PLANE_SHIFT - 31));
+    return { layer: { kind: SUMS, shift: 0, ...integers, sines: sinesOf() }, scales: sums };
+  }
+  const last = hands ? null : lastScalesOf(out);
+  if (last) {
+    const integers = integersOf(out, last.ones, (row) => last.units[row]);
+    const sines = { ...sinesOf(), gains: padded(Float32Array.from(last.units), integers.rows) };
+    return { layer: { kind: SCALED, shift: 0, ...integers, sines }, scales: last };
+  }
+  const rows = hands ? even(out.outputs) : out.outputs; // the next level reads pairs
+  return { layer: { kind: FLOATS, shift: 0, ...floatsOf(out, rows), sines: sinesOf() }, scales: null };
 }
 
 /**

@@ -1,7 +1,8 @@
 // Plan: which pixels a worker computes, in what order, and where everything lies in its memory.
 
 import { IMAGE_SIZE } from '../character.js';
-import { packStage, SINES } from './wasm_pack.js';
+import { shiftOf } from '../fold.js';
+import { even, packStage, SINES } from './wasm_pack.js';
 
 /**
  * @typedef {import('../character.js').Character} Character
@@ -10,6 +11,7 @@ import { packStage, SINES } from './wasm_pack.js';
  *
  * @typedef {Object} Plan what a worker needs for its band
  * @property {number} pages of 64 KiB that its memory has
+ * @property {number} posedPages what its memory grows by where network space is wanted
  * @property {number} base where `bytes` go
  * @property {Uint8Array} bytes the memory's first content
  * @property {{stage: number, results: number, block: number, image: number, side: number, top: number, left: number}} face
@@ -38,7 +40,9 @@ const PAGE = 65536;
 const BASE = PAGE;
 const MOST_PAGES = 4096;
 /** Of struct Stage and struct Frame. */
-const STAGE_FIELDS = 23;
+const STAGE_FIELDS = 21;
+/** @param {number} count channels of a plane */
+const fourfold = (count) => (count + 3) & ~3;
 const FRAME_FIELDS = 9;
 
 /**
@@ -185,6 +189,21 @@ export function planBands(character, workers) {
   return cuts.slice(1).map((_, band) => planBand(character, face, stages, cuts, band));
 }
 
+/**
+ * What a pose gives each first layer, as a plan's `shifts` hold it.
+ * @param {import('../fold.js').First[]} firsts of the face, then of the levels
+ * @param {Float32Array} pose
+ */
+export function shiftsOf(firsts, pose) {
+  const shifts = new Float32Array(firsts.reduce((sum, { outputs }) => sum + even(outputs), 0));
+  let at = 0;
+  for (const first of firsts) {
+    shiftOf(first, pose, shifts.subarray(at, at + first.outputs));
+    at += even(first.outputs);
+  }
+  return shifts;
+}
+
 /** @param {PackedStage} stage */
 function bytesOfGroup({ channels, layers }) {
   const widest = Math.max(channels, ...layers.map(({ rows, kind }) => rows * (kind === SINES ? 1 : 2)));
@@ -253,15 +272,17 @@ function putStage(layout, stage) {
   });
   const view = new DataView(new ArrayBuffer(4 * fields.length));
   fill(view, fields);
-  return { byX: layout.put(stage.byX), byY: layout.put(stage.byY), sines: putSines(layout, stage.sines), layers: layout.put(view) };
+  return { byX: layout.put(stage.byX), byY: layout.put(stage.byY), sines: putSines(layout, stage.sines, true), layers: layout.put(view) };
 }
 
 /**
  * @param {Layout} layout
  * @param {Sines} sines
+ * @param {boolean} [always] the gains even where all are 1
  */
-function putSines(layout, { gains, lambda, alpha, beta }) {
-  return [layout.put(gains), { float: lambda }, { float: alpha }, { float: beta }];
+function putSines(layout, { gains, lambda, alpha, beta }, always = false) {
+  const needed = always || gains.some((gain) => gain !== gains[0]);
+  return [needed ? layout.put(gains) : 0, { float: lambda }, { float: alpha }, { float: beta }];
 }
 
 /**
@@ -316,10 +337,9 @@ function planBand(character, face, stages, cuts, band) {
   const widest = Math.max(...all.map((stage) => bytesOfGroup(stage) * groupsAtATime(stage)));
   const scratch = /** @type {[number, number]} */ ([layout.reserve(widest), layout.reserve(widest)]);
   const planes = stages.slice(0, last).map((stage, i) => {
-    // a row and a column beyond the border on either side
+    // a row and a column more on either side
     const [top, bottom] = [(quads[i][0] >> 16) - 1, (quads[i][quads[i].length - 1] >> 16) + 1];
-    const stride = (stage.size + 2 + QUAD) & ~3;
-    return { top, stride, address: layout.reserve(4 * (bottom - top + 1) * stride * channels[i + 2]) };
+    return { top, address: layout.reserve(4 * (bottom - top + 1) * (stage.size + 2) * fourfold(channels[i + 2])) };
   });
 
   all.forEach((stage, i) => {
@@ -328,9 +348,9 @@ function planBand(character, face, stages, cuts, band) {
     fill(views[i], [
       stage.size, stage.channels, parts[i].byX, parts[i].byY, shiftsAt[i], ...parts[i].sines,
       stage.layers.length, parts[i].layers, quadsAt[i],
-      below?.address ?? 0, below?.top ?? 0, below?.stride ?? 0,
+      below?.address ?? 0, below?.top ?? 0,
       ...(above === null ? [i ? OUTPUTS : 4, 0, 0, 0] : [channels[above], parts[above].byX, parts[above].byY, shiftsAt[above]]),
-      own?.address ?? 0, own?.top ?? 0, own?.stride ?? 0,
+      own?.address ?? 0, own?.top ?? 0,
       i ? results : faceResults,
     ]);
   });
@@ -339,9 +359,10 @@ function planBand(character, face, stages, cuts, band) {
   const faceGroups = faceQuads.length / 2;
   return {
     pages: Math.ceil(layout.end / PAGE),
+    posedPages: Math.ceil((4 * 4 * area + PAGE) / PAGE),
     base: BASE,
     bytes: layout.bytes(used),
-    face: { stage: faceStruct, results: faceResults, block: groupsAtATime(face), image, side: IMAGE_SIZE, top: FACE.top, left: FACE.left },
+    face: { stage: faceStruct, results: faceResults, block: groupsAtATime(face), image, side: IMAGE_SIZE, top: FACE.top, left: FACE.left, quads: faceQuads.length },
     faceShares: cuts.map((_, i) => Math.round((faceGroups * i) / (cuts.length - 1))),
     levels,
     shifts,

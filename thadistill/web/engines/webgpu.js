@@ -213,10 +213,7 @@ export class WebGpuEngine {
     this.#canvas = new OffscreenCanvas(plan.size, plan.size);
     this.#context = /** @type {GPUCanvasContext} */ (this.#canvas.getContext('webgpu'));
     this.#context.configure({ device, format: navigator.gpu.getPreferredCanvasFormat(), alphaMode: 'premultiplied' });
-    device.lost.then(({ reason, message }) => {
-      const why = reason === 'destroyed' ? 'the engine was closed' : `the GPU was lost (${firstLine(message)})`;
-      this.#fail(new Error(why));
-    });
+    device.lost.then(({ message }) => this.#fail(new Error(`the GPU was lost (${firstLine(message)})`)));
     device.addEventListener('uncapturederror', ({ error }) => {
       this.#fail(new Error(`the GPU refuses to draw: ${firstLine(error.message)}`));
     });
@@ -264,6 +261,7 @@ export class WebGpuEngine {
   }
 
   destroy() {
+    this.#fail(new Error('the engine was closed'));
     this.#context.unconfigure();
     this.#device.destroy();
   }

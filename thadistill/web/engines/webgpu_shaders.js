@@ -1,37 +1,29 @@
 // Shaders: WGSL of the WebGPU engine's kernels, generated with their sizes as constants.
 //
 // Activations lie as [block][channel], each entry the channel's values at the block's 8 pixels: one 16-byte load in half
-// precision. Phases between levels lie as [pixel][channel], since doubling reads single pixels. A thread computes 8 pixels x
-// 4 outputs: two loads and 32 multiply-adds an input. All threads of a workgroup read the same few weights at about the same
-// time, so the caches serve them; copies in workgroup memory would only add barriers.
+// precision. Phases between levels lie as [pixel][channel], since doubling reads single pixels. A thread computes 8 pixels
+// x 4 outputs: two loads and 32 multiply-adds for each input. All threads of a workgroup read the same few weights at about
+// the same time, so the caches serve them; copies in workgroup memory would only add barriers.
 
 import { BLOCK } from './webgpu_blocks.js';
 import { FACE, OUTPUTS, PICTURE, THREADS, fusedOffsets, workgroupShape } from './webgpu_plan.js';
 
 /** @typedef {import('./webgpu_plan.js').Kernel} Kernel */
 
-/** The 8 values of a channel in a block, and how they are stored: two rows of four. */
-const EIGHT = {
-  half: `
+/**
+ * The 8 values of a channel in a block, two rows of four, as two to a word.
+ * @param {'float' | 'snorm'} format
+ */
+const packed = (format) => `
 alias Eight = vec4u;
-fn opened(v: Eight) -> mat2x4f {
+fn opened_${format}(v: Eight) -> mat2x4f {
   return mat2x4f(
-    vec4f(unpack2x16float(v.x), unpack2x16float(v.y)), vec4f(unpack2x16float(v.z), unpack2x16float(v.w)));
+    vec4f(unpack2x16${format}(v.x), unpack2x16${format}(v.y)), vec4f(unpack2x16${format}(v.z), unpack2x16${format}(v.w)));
 }
-fn closed(top: vec4f, bottom: vec4f) -> Eight {
+fn closed_${format}(top: vec4f, bottom: vec4f) -> Eight {
   return vec4u(
-    pack2x16float(top.xy), pack2x16float(top.zw), pack2x16float(bottom.xy), pack2x16float(bottom.zw));
-}`,
-  float32: `
-alias Eight = mat2x4f;
-fn opened(v: Eight) -> mat2x4f { return v; }
-fn closed(top: vec4f, bottom: vec4f) -> Eight { return mat2x4f(top, bottom); }`,
-};
-
-/** One pixel's value of a channel in workgroup memory. */
-const ONE = {
-  half: `
-fn one(entry: u32, pixel: u32) -> f32 { return unpack2x16float(held[entry][pixel >> 1u])[pixel & 1u]; }`,
+    pack2x16${format}(top.xy), pack2x16${format}(top.zw), pack2x16${format}(bottom.xy), pack2x16${format}(bottom.zw));
+}`;
   float32: `
 fn one(entry: u32, pixel: u32) -> f32 { return held[entry][pixel >> 2u][pixel & 3u]; }`,
 };

@@ -13,6 +13,8 @@ import { languageChanged, t } from './texts.js';
  * @typedef {import('./texts.js').Key} Key
  */
 
+/** As the driver's, which is not loaded yet when the panel is filled. @type {CameraSettings} */
+const DEFAULTS = { eyebrowDown: 'angry', wink: 'normal', smoothing: 0.5, mirror: true, breathing: 20 };
 const COMMAND = 'thadistill assets pull=facetracking';
 /** @type {Record<string, Key>} */
 const STATES = {
@@ -26,7 +28,7 @@ export class CameraPanel {
   driver = null;
   /** @type {Promise<CameraDriver> | null} */
   #loading = null;
-  /** @type {string | null} why the driver could not be loaded */
+  /** @type {string | null} why the driver could not be loaded, in English */
   #problem = null;
   #canvas = make('canvas', { 'aria-hidden': 'true' });
   #figures = 0;
@@ -67,10 +69,10 @@ export class CameraPanel {
   }
 
   #fillSettings() {
-    const settings = { eyebrowDown: 'angry', wink: 'normal', smoothing: 0.5, mirror: true, breathing: 20, ...this.#settings };
+    const settings = { ...DEFAULTS, ...this.#settings };
     /** @param {string} key @param {string[]} values @param {Key} title */
-    const choice = (key, values, title, prefix = key) => {
-      const choices = values.map((value) => ({ value, key: /** @type {Key} */ (`${prefix}_${value}`) }));
+    const choice = (key, values, title) => {
+      const choices = values.map((value) => ({ value, key: /** @type {Key} */ (`${key}_${value}`) }));
       const now = String(settings[/** @type {keyof CameraSettings} */ (key)]);
       return makeChoice(key, title, choices, now, (value) => this.#configure({ [key]: value })).field;
     };
@@ -135,7 +137,7 @@ export class CameraPanel {
 
   async #load() {
     if (isSingleFile) {
-      this.#problem = t('cameraSingle');
+      this.#problem = "the webcam doesn't work from a file: open the character from a web server";
       this.#update();
       throw new Error(this.#problem);
     }
@@ -199,10 +201,11 @@ export class CameraPanel {
       /** @type {HTMLButtonElement} */ (byId(id)).disabled = state !== 'tracking' && state !== 'lost';
     }
     byId('calibrate-reset').hidden = !this.driver?.calibrated;
-    const problem = this.driver?.error ?? this.#problem ?? '';
-    byId('camera-error').textContent = problem;
-    byId('camera-error').hidden = !problem;
-    byId('camera-missing').hidden = !problem.includes('facetracking');
+    const code = this.driver?.errorCode ?? (isSingleFile && this.#problem ? 'disk' : this.#problem ? 'failed' : null);
+    const detail = code === 'failed' ? ` ${this.driver?.error ?? this.#problem}` : '';
+    byId('camera-error').textContent = code ? t(`camera_${code}`) + detail : '';
+    byId('camera-error').hidden = !code;
+    byId('camera-missing').hidden = code !== 'files';
     byId('tab-camera').classList.toggle('live', isOn);
     if (isOn !== Boolean(this.#figures)) {
       clearInterval(this.#figures);

@@ -90,6 +90,7 @@ export class Dock {
     const { player } = this;
     const { engine, engines } = player;
     if (!engine) return;
+    for (const id of ['record', 'photo']) /** @type {HTMLButtonElement} */ (byId(id)).disabled = false;
     byId('engine-list').replaceChildren(
       ...engines.map(({ name, obstacle }) => {
         const isNow = name === engine.name;

@@ -51,7 +51,7 @@ export class Notices {
     const words = make('div', {}, make('strong', {}, title));
     if (detail) words.append(make('p', {}, detail));
     const notice = make('div', { class: isProblem ? 'notice problem' : 'notice', role: isProblem ? 'alert' : 'status' });
-    notice.append(icon(isProblem ? 'warn' : 'check'), words, close);
+    notice.append(icon(isProblem ? 'warn' : 'info'), words, close);
     close.addEventListener('click', () => notice.remove());
     this.list.append(notice);
     while (this.list.childElementCount > MOST) this.list.firstElementChild?.remove();

@@ -66,12 +66,12 @@ export class ScenePanel {
       if (await page.copy(page.cleanAddress())) notices.say(t('obsCopied'));
     });
     byId('open-obs').addEventListener('click', () => window.open(page.cleanAddress(), '_blank', 'noopener'));
-    if (memory.get('background', 'transparent') === 'colour') this.setColour(this.#colour.value);
+    if (String(memory.get('background', 'transparent')) === 'colour') this.setColour(this.#colour.value);
   }
 
   /** What pictures and videos show. @returns {Extent} */
   get extent() {
-    return this.memory.get('extent', 'frame') === 'screen' ? 'screen' : 'frame';
+    return String(this.memory.get('extent', 'frame')) === 'screen' ? 'screen' : 'frame';
   }
 
   #fillSwatches() {

@@ -143,9 +143,12 @@ function makeSlider(poser, key, places, side) {
 
   function update() {
     const values = places.map((place) => poser.base[place]);
-    const value = values.reduce((sum, each) => sum + each, 0) / values.length; // of a pair that is apart: the middle
+    const value = Math.max(...values);
+    const differ = values.some((each) => each !== value);
     input.value = String(value);
-    output.textContent = value.toFixed(2);
+    output.textContent = differ ? `${t('leftShort')}≠${t('rightShort')}` : value.toFixed(2);
+    output.title = differ ? values.map((each, i) => `${t(i ? 'right' : 'left')} ${each.toFixed(2)}`).join(', ') : '';
+    input.setAttribute('aria-valuetext', output.title || output.textContent);
     element.classList.toggle('changed', value !== 0);
     const at = (/** @type {number} */ v) => `${(100 * (v - low)) / (1 - low)}%`;
     input.style.setProperty('--from', at(Math.min(0, value)));
