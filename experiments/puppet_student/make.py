@@ -13,9 +13,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from thadistill.export.web import Exported
+from thadistill.student import CharacterModel
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-SHIPPED = ROOT / "thadistill" / "serve" / "puppet"
+SHIPPED = ROOT / "thadistill" / "serve" / "puppet.safetensors"
 
 
 def main() -> None:
@@ -29,9 +32,8 @@ def main() -> None:
     subprocess.run([sys.executable, "-m", "thadistill.cli", *command], check=True, cwd=ROOT)
     for name in ("report.md", "metrics.json", "preview.png"):
         shutil.copyfile(out / name, HERE / name)
-    SHIPPED.mkdir(exist_ok=True)
-    for name in ("character_model.yaml", "character.png", "face_morpher.pt", "body_morpher.pt"):
-        shutil.copyfile(out / "character_model" / name, SHIPPED / name)
+    # packed: which pixels it paints is known then, and the page has it at once
+    SHIPPED.write_bytes(Exported("puppet", CharacterModel.load(out / "character_model")).pack())
 
 
 if __name__ == "__main__":

@@ -91,9 +91,9 @@ def test_the_papers_student_costs_what_its_layers_say(page: Any) -> None:
     assert cost["faceKept"]["sines"] == 128**2 * (360 * 2 + 180) + 256**2 * (180 * 2 + 90) + 512**2 * 90 * 3
     # two levels of four layers, then all of the last level with the painting; nine layers of the face
     assert (cost["faceKept"]["dispatches"], cost["faceNew"]["dispatches"]) == (9, 18)
-    # what is written once and read once: sines in two bytes, phases between levels in four, 90 channels filled up to 92; then
-    # a pixel of the picture and one of the frame
-    sines = 128**2 * 2 * (360 + 360 + 180) + 256**2 * 2 * (180 + 180 + 92)
+    # each written once and read once, sines in two bytes and the phases between levels in four, 90 channels filled up to
+    # 92; then a pixel of the picture and one of the frame
+    sines = 128**2 * (360 + 360 + 180) + 256**2 * (180 + 180 + 92)
     phases = 128**2 * 180 + 256**2 * 92
     assert cost["faceKept"]["bytes"] == pytest.approx(2 * 2 * sines + 2 * 4 * phases + FRAME * 32, rel=0.03)
     assert cost["memory"] < 100e6

@@ -13,7 +13,7 @@ from thadistill.export.site import face_tracking_files, player_files
 from thadistill.export.web import open_students
 from thadistill.serve.app import Server, can_browse, serve
 
-_PUPPET = Path(__file__).parent.parent / "serve" / "puppet"
+_PUPPET = Path(__file__).parent.parent / "serve" / "puppet.safetensors"
 
 
 def run(config: DictConfig, out: Path) -> None:

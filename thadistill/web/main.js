@@ -181,7 +181,7 @@ function setUp() {
   const usual = still.matches || address.pose ? '' : memory.get('motions', IDLE);
   const moving = address.motion ?? usual.split(',');
   for (const kind of MOTIONS) poser.move(kind, moving.includes(kind));
-  for (const problem of address.problems) notices.complain('addressProblem', problem);
+  if (address.problems.length) notices.complain('addressProblem', address.problems.join('; '));
 }
 
 function listen() {

@@ -25,8 +25,8 @@ const LATELY = 1500;
 const PATIENCE = 10_000;
 
 /**
- * Events: 'engine' after another engine or character draws; 'trouble' (a CustomEvent with a readable line) when an engine
- * failed and another took over, or none could.
+ * Events: 'engine' after another engine or character draws; 'trouble' (a CustomEvent with a readable line) when an
+ * engine failed and another took over, or none could.
  */
 export class Player extends EventTarget {
   /** @type {Character | null} */

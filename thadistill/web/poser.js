@@ -7,7 +7,8 @@ import { POSE_SIZE, checked, rest } from './pose.js';
 const EASE = 280;
 
 /**
- * Events: 'pose' after the hand's values changed, 'source' after the source changed, 'motion' after a motion was switched.
+ * Events: 'pose' after the hand's values changed, 'source' after the source changed, 'motion' after a motion was
+ * switched on or off.
  */
 export class Poser extends EventTarget {
   /** The hand's values: where the sliders stand. */

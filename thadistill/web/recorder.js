@@ -69,7 +69,8 @@ export class Recorder {
    */
   start(extent) {
     if (this.#media) return;
-    const type = typeof MediaRecorder === 'undefined' ? null : TYPES.find((each) => MediaRecorder.isTypeSupported(each));
+    const can = typeof MediaRecorder !== 'undefined';
+    const type = can ? TYPES.find((each) => MediaRecorder.isTypeSupported(each)) : null;
     const canvas = document.createElement('canvas');
     const context = canvas.getContext('2d');
     if (!type || !context || !canvas.captureStream) throw new Error('this browser cannot record');

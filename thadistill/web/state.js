@@ -3,7 +3,8 @@
 import { fromNames, toNames } from './pose.js';
 
 /**
- * @typedef {{kind: 'transparent'} | {kind: 'colour', colour: string} | {kind: 'picture', picture: ImageBitmap}} Background
+ * @typedef {{kind: 'transparent'} | {kind: 'colour', colour: string} | {kind: 'picture', picture: ImageBitmap}}
+ *   Background
  * @typedef {{zoom: number, x: number, y: number}} View zoom 1 fits the character; x and y are shares of the stage
  *
  * @typedef {Object} Address

@@ -111,7 +111,7 @@ class Crew {
    */
   ask(shifts, faceMoves, wantsPosed = false) {
     const id = this.#asked++;
-    const frame = /** @type {Frame} */ ({ bands: [] });
+    const frame = /** @type {Frame} */ (/** @type {unknown} */ ({ bands: [] }));
     const done = new Promise((/** @type {(bands: Band[]) => void} */ resolve, reject) => {
       frame.done = resolve;
       frame.failed = reject;

@@ -9,20 +9,28 @@ import { even, packStage, SINES } from './wasm_pack.js';
  * @typedef {import('./wasm_pack.js').PackedStage} PackedStage
  * @typedef {import('./wasm_pack.js').Sines} Sines
  *
+ * @typedef {Object} Face
+ * @property {number} stage address of its stage
+ * @property {number} results address
+ * @property {number} quads how many they are
+ * @property {number} block groups to compute at a time
+ * @property {number} image address of the character's image, into which they go
+ * @property {number} side of the image
+ * @property {number} top where in the image
+ * @property {number} left
+ *
  * @typedef {Object} Plan what a worker needs for its band
  * @property {number} pages of 64 KiB that its memory has
  * @property {number} posedPages what its memory grows by where network space is wanted
  * @property {number} base where `bytes` go
  * @property {Uint8Array} bytes the memory's first content
- * @property {{stage: number, results: number, block: number, image: number, side: number, top: number, left: number}} face
- *   addresses of its stage and its results, groups at a time, and where it goes
+ * @property {Face} face
  * @property {number[]} faceShares group at which each worker's share of the face starts, and the end
  * @property {number[]} levels addresses of the levels' stages
  * @property {number} shifts address of what the pose gives each first layer: the face, then the levels
  * @property {[number, number]} scratch
  * @property {Int32Array} schedule triples: level, first group, groups; what a level reads comes before it
  * @property {number} frame address of struct Frame
- * @property {number} quads how many the last level has
  * @property {number} rgba
  * @property {{top: number, left: number, width: number, height: number}} rectangle that the band's pixels lie in
  * @property {Int32Array} outside pixels of the rectangle that are computed with their neighbours, though never visible
@@ -362,14 +370,22 @@ function planBand(character, face, stages, cuts, band) {
     posedPages: Math.ceil((4 * 4 * area + PAGE) / PAGE),
     base: BASE,
     bytes: layout.bytes(used),
-    face: { stage: faceStruct, results: faceResults, block: groupsAtATime(face), image, side: IMAGE_SIZE, top: FACE.top, left: FACE.left, quads: faceQuads.length },
+    face: {
+      stage: faceStruct,
+      results: faceResults,
+      quads: faceQuads.length,
+      block: groupsAtATime(face),
+      image,
+      side: IMAGE_SIZE,
+      top: FACE.top,
+      left: FACE.left,
+    },
     faceShares: cuts.map((_, i) => Math.round((faceGroups * i) / (cuts.length - 1))),
     levels,
     shifts,
     scratch,
     schedule: scheduleOf(quads, blocks),
     frame,
-    quads: quads[last].length,
     rgba,
     rectangle,
     outside: outsideOf(quads[last], visible, size, rectangle),

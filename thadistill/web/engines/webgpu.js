@@ -2,8 +2,9 @@
 
 import { FACIAL_SIZE, POSE_SIZE } from '../pose.js';
 import { shiftOf } from '../fold.js';
+import { encodeShader, presentShader } from './webgpu_paint.js';
 import { planOf } from './webgpu_plan.js';
-import { encodeShader, presentShader, shaderOf } from './webgpu_shaders.js';
+import { shaderOf } from './webgpu_shaders.js';
 
 /**
  * @typedef {import('../character.js').Character} Character
@@ -47,15 +48,12 @@ async function findAdapter() {
 function describe(adapter) {
   const { vendor, architecture, description, device } = adapter.info;
   const name = description || [vendor, architecture, device].filter(Boolean).join(' ') || 'an unnamed GPU';
-  const isFallback = /** @type {{isFallbackAdapter?: boolean}} */ (adapter).isFallbackAdapter; // where it was until 2025
-  const isSoftware =
-    (adapter.info.isFallbackAdapter ?? isFallback ?? false) || SOFTWARE.test(`${name} ${vendor} ${architecture}`);
-  return { name, isSoftware };
+  const { isFallbackAdapter } = /** @type {{isFallbackAdapter?: boolean}} */ (adapter); // where it was until 2025
+  const isFallback = adapter.info.isFallbackAdapter ?? isFallbackAdapter ?? false;
+  return { name, isSoftware: isFallback || SOFTWARE.test(`${name} ${vendor} ${architecture}`) };
 }
 
-/**
- * The kind of engine; `create` takes a precision besides the character, and its engine can more than others: see WebGpuEngine.
- */
+/** The kind of engine; its `create` takes a precision, too. */
 export const webgpu = {
   name: /** @type {const} */ ('webgpu'),
 
@@ -70,7 +68,8 @@ export const webgpu = {
   /**
    * Works on a software adapter, too.
    * @param {Character} character
-   * @param {{precision?: Precision}} [options] of the activations in memory; 'half' is 50 dB or more from float32
+   * @param {{precision?: Precision}} [options] of activations in memory; 'half' is 68 dB from float32 in the paper's
+   *   student
    * @returns {Promise<WebGpuEngine>}
    * @throws {Error} one readable line
    */
@@ -96,7 +95,7 @@ export const webgpu = {
   },
 };
 
-const WORDS = { half: 'half-precision activations', float32: 'float32' };
+const WORDS = { half: 'half precision', float32: 'float32' };
 
 /** @param {string} text */
 const firstLine = (text) => text.split('\n', 1)[0];
@@ -106,7 +105,7 @@ const firstLine = (text) => text.split('\n', 1)[0];
  * @param {GPUAdapter} adapter
  */
 function checkLimits(plan, adapter) {
-  const most = Math.min(adapter.limits.maxStorageBufferBindingSize, 128 * 2 ** 20); // what a device has unless asked for more
+  const most = Math.min(adapter.limits.maxStorageBufferBindingSize, 128 * 2 ** 20); // what a device has by default
   for (const [name, bytes] of plan.buffers) {
     if (bytes > most) {
       const [needed, there] = [bytes, most].map((size) => Math.round(size / 2 ** 20));
@@ -153,9 +152,10 @@ async function make(device, plan) {
         resource: { buffer: /** @type {GPUBuffer} */ (buffers.get(buffer)), offset, size },
       })),
     });
-  const dispatchOf = async (/** @type {Pick<Step, 'name' | 'bindings' | 'workgroups'>} */ step, /** @type {string} */ code) => {
-    const pipeline = await pipelineOf(step.name, code);
-    return { pipeline, group: groupOf(pipeline, step.bindings), workgroups: step.workgroups };
+  /** @type {(step: Pick<Step, 'name' | 'bindings' | 'workgroups'>, code: string) => Promise<Dispatch>} */
+  const dispatchOf = async ({ name, bindings, workgroups }, code) => {
+    const pipeline = await pipelineOf(name, code);
+    return { pipeline, group: groupOf(pipeline, bindings), workgroups };
   };
   const dispatchesOf = (/** @type {Step[]} */ steps) =>
     Promise.all(steps.map((step) => dispatchOf(step, shaderOf(step.kernel))));

@@ -1,14 +1,16 @@
 // Blocks: which pixels of each level the WebGPU engine computes.
 //
-// Pixels are computed in blocks of 4x2, a thread's share: the visible pixels are tiles of 4x4, and 12 pixels of the level
-// below are all that bilinear doubling reads for a block. Blocks without a pixel that is needed are left out, at every level.
+// Pixels are computed in blocks of 4x2, a thread's share: the visible pixels are tiles of 4x4, and 12 pixels of the
+// level below are all that bilinear doubling reads for a block. At every level, blocks without a pixel that is needed
+// are left out.
 
 /**
  * @typedef {Object} Blocks the blocks of a stage that are computed
  * @property {number} count
  * @property {number} size side of the stage's image
- * @property {Uint32Array} places 16 values a block: the 12 pixels below (4 in each of 3 rows) by their numbers there, then x
- *   and y of the first pixel, its visible pixels (bit 4 dy + dx), and 0. Pixel dx, dy of block i has the number 8 i + 4 dy + dx.
+ * @property {Uint32Array} places 16 values a block: the 12 pixels below (4 in each of 3 rows) by their numbers there,
+ *   then x and y of the first pixel, which pixels are needed (bit 4 dy + dx), and 0. Pixel dx, dy of block i has the
+ *   number 8 i + 4 dy + dx.
  */
 
 /** Pixels of a block. */

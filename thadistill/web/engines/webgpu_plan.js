@@ -1,34 +1,36 @@
-// Plan: what the WebGPU engine computes for a frame: which pixels of each level, by which kernels, from and into which buffers.
+// Plan: what the WebGPU engine computes for a frame: by which kernels, for which pixels, from and into which buffers.
 // Plain arithmetic without a device, so that a frame's cost can be stated and tested anywhere.
 //
 // Channels are held in fours: widths are filled up with zero weights, whose sines are 0.
 
 import { IMAGE_SIZE } from '../character.js';
 import { BLOCK, blocksBelow, blocksOf } from './webgpu_blocks.js';
+import { Weights, aligned, inFours } from './webgpu_weights.js';
 
 /**
  * @typedef {import('../character.js').Character} Character
  * @typedef {import('../fold.js').First} First
- * @typedef {import('../fold.js').Layer} Layer
  * @typedef {import('../fold.js').Stage} Stage
  * @typedef {import('./webgpu_blocks.js').Blocks} Blocks
  *
+ * @typedef {import('./webgpu_weights.js').Binding} Binding
+ *
  * @typedef {'float32' | 'half'} Precision how activations are stored; sums and phases are float32 in both
  *
- * @typedef {{buffer: string, offset: number, size: number}} Binding part of a buffer, in bytes
- *
  * @typedef {Object} Kernel what a shader is generated from; equal ones share a pipeline
- * @property {'first' | 'sine' | 'linear' | 'last' | 'paint'} kind
- *   first: phases of position, pose and level below, and their sine. sine: a matrix and the sine of its phases. linear: a
- *   matrix without one. last: all layers of the last level and the painting. paint: the painting alone
+ * @property {'first' | 'sine' | 'linear' | 'fused' | 'paint'} kind
+ *   first: phases of position, pose and level below, and their sine. sine: a matrix and the sine of its phases.
+ *   linear: a matrix alone. fused: all layers of the last level and the painting. paint: the painting alone
  * @property {Precision} precision
  * @property {number} blocks
  * @property {number} size side of the image
  * @property {number} inputs channels read, in fours; 0: none
  * @property {number} outputs channels written, in fours
  * @property {number} below how many pixels of the level below there are; 0: no level below
- * @property {number} hidden of a last level: its sine layers after the first
- * @property {number} group blocks of a workgroup
+ * @property {number} hidden of a fused level: its sine layers after the first
+ * @property {number} group of a fused level: blocks of a workgroup
+ * @property {boolean} last whether it writes or reads the last sines before what is painted: 16-bit fixed point in half
+ *   precision. They alone need more than float16 has: it would cost the paper's student all from 69 to 52 dB
  * @property {boolean} toImage whether a linear layer writes into the picture, where the face lies
  *
  * @typedef {Object} Step a dispatch
@@ -46,7 +48,7 @@ import { BLOCK, blocksBelow, blocksOf } from './webgpu_blocks.js';
  * @property {Step[]} body needed for every frame
  * @property {Map<string, number>} buffers their sizes in bytes
  * @property {Map<string, Float32Array | Uint32Array>} contents what stands in some of them from the start
- * @property {{first: First, offset: number}[]} shifts where the pose's phases of each stage lie in buffer 'shifts', in floats
+ * @property {{first: First, offset: number}[]} shifts places in buffer 'shifts', in floats, of what the pose adds
  *
  * @typedef {Object} Cost
  * @property {number} dispatches
@@ -55,7 +57,9 @@ import { BLOCK, blocksBelow, blocksOf } from './webgpu_blocks.js';
  * @property {number} bytes of memory read and written, if every dispatch moves each value once
  */
 
-/** Outputs of a thread. 8 pixels x 4 outputs are 32 sums, which with operands fit the 64 registers of the smallest GPUs. */
+/**
+ * Outputs of a thread. 8 pixels x 4 outputs are 32 sums, which with operands fit the 64 registers of the smallest GPUs.
+ */
 export const OUTPUTS = 4;
 /** Threads of a workgroup of single layers: at most 8 x 4 outputs, and then 128 pixels. */
 export const THREADS = 128;
@@ -70,16 +74,12 @@ const WORKGROUP_THREADS = 256;
 /** Fewer blocks a workgroup read the weights too often: 4 blocks, 32 pixels, cost as much traffic as layers apart. */
 const FEWEST_FUSED = 4;
 const MOST_FUSED = 16;
-/** Bindings begin at multiples of 256 bytes. */
-const ALIGNMENT = 64;
 
-const inFours = (/** @type {number} */ channels) => Math.ceil(channels / 4) * 4;
-const aligned = (/** @type {number} */ floats) => Math.ceil(floats / ALIGNMENT) * ALIGNMENT;
 const bytesOfBlock = (/** @type {Precision} */ precision) => BLOCK * (precision === 'half' ? 2 : 4);
 
 /**
- * A workgroup of single layers: fours of outputs, blocks. Of an activation layer at the paper's 360 channels and 6,500 pixels,
- * 12 workgroups read each activation (56 MB in half precision), and 51 each weight (26 MB).
+ * A workgroup of single layers: fours of outputs, blocks. Of the paper's layer of 360 channels, at 6,500 pixels, 12
+ * workgroups read each activation (56 MB in half precision), and 51 each weight (26 MB).
  * @param {number} outputs
  * @returns {[number, number]}
  */
@@ -87,6 +87,16 @@ export function workgroupShape(outputs) {
   const tiles = inFours(outputs) / OUTPUTS;
   const across = Math.ceil(tiles / Math.ceil(tiles / MOST_TILES));
   return [across, Math.floor(THREADS / across)];
+}
+
+/**
+ * @param {number} blocks
+ * @param {number} outputs
+ * @returns {[number, number]} workgroups of a single layer
+ */
+function workgroupsOf(blocks, outputs) {
+  const [across, down] = workgroupShape(outputs);
+  return [Math.ceil(inFours(outputs) / OUTPUTS / across), Math.ceil(blocks / down)];
 }
 
 /**
@@ -102,57 +112,6 @@ function fusedBlocks({ first, hidden }, precision) {
     blocks /= 2;
   }
   return blocks < FEWEST_FUSED ? 0 : blocks;
-}
-
-/** Weights one after another, as shaders read them: [input][output] in fours, then the bias. */
-class Weights {
-  /** @type {Float32Array[]} */
-  #parts = [];
-  #length = 0;
-
-  /**
-   * @param {number} floats
-   * @returns {{part: Float32Array, binding: Binding}}
-   */
-  #take(floats) {
-    const part = new Float32Array(aligned(floats));
-    const binding = { buffer: 'weights', offset: 4 * this.#length, size: 4 * floats };
-    this.#parts.push(part);
-    this.#length += part.length;
-    return { part, binding };
-  }
-
-  /**
-   * @param {First} first
-   * @returns {Binding}
-   */
-  first({ byX, byY, outputs }) {
-    const { part, binding } = this.#take(2 * inFours(outputs));
-    part.set(byX);
-    part.set(byY, inFours(outputs));
-    return binding;
-  }
-
-  /**
-   * @param {Layer} layer
-   * @returns {Binding}
-   */
-  layer({ inputs, outputs, weight, bias }) {
-    const width = inFours(outputs);
-    const { part, binding } = this.#take((inFours(inputs) + 1) * width);
-    for (let o = 0; o < outputs; o++) {
-      for (let i = 0; i < inputs; i++) part[i * width + o] = weight[o * inputs + i];
-    }
-    part.set(bias, inFours(inputs) * width);
-    return binding;
-  }
-
-  /** @returns {Float32Array} */
-  all() {
-    const all = new Float32Array(this.#length);
-    this.#parts.reduce((at, part) => (all.set(part, at), at + part.length), 0);
-    return all;
-  }
 }
 
 /**
@@ -172,13 +131,13 @@ export function planOf(character, precision) {
   planner.buffers.set('posed', 16 * size * size);
   planner.contents.set('posed', new Float32Array(4 * size * size).fill(-1)); // transparent where nothing is painted
   const facePixels = new Uint8Array(face.size * face.size).fill(1);
-  const faceSteps = planner.stage('face', face, blocksOf(facePixels, face.size), null, true);
+  const faceSteps = planner.stage('face', face, blocksOf(facePixels, face.size), null, 'image');
   /** @type {Binding | null} */
   let below = null;
   const body = levels.flatMap((level, i) => {
     const name = `level ${i}`;
     if (i === levels.length - 1) return planner.lastLevel(name, level, blocks[i], below);
-    const steps = planner.stage(name, level, blocks[i], below, false);
+    const steps = planner.stage(name, level, blocks[i], below, 'phases');
     below = planner.whole(`${name} out`);
     return steps;
   });
@@ -245,16 +204,6 @@ class Planner {
   }
 
   /**
-   * @param {number} blocks
-   * @param {number} outputs
-   * @returns {[number, number]}
-   */
-  #workgroups(blocks, outputs) {
-    const [across, down] = workgroupShape(outputs);
-    return [Math.ceil(inFours(outputs) / OUTPUTS / across), Math.ceil(blocks / down)];
-  }
-
-  /**
    * A dispatch; its bytes are those of its bindings.
    * @param {string} name
    * @param {Pick<Kernel, 'kind' | 'blocks' | 'size' | 'outputs'> & Partial<Kernel>} kernel
@@ -264,33 +213,37 @@ class Planner {
    * @returns {Step}
    */
   #step(name, kernel, bindings, workgroups, { multiplyAdds = 0, sines = 0, bytes }) {
-    const rest = { inputs: 0, below: 0, hidden: 0, group: 0, toImage: false, precision: this.precision };
+    const rest = { inputs: 0, below: 0, hidden: 0, group: 0, last: false, toImage: false, precision: this.precision };
     bytes ??= bindings.reduce((sum, binding) => sum + binding.size, 0);
     return { name, kernel: { ...rest, ...kernel }, bindings, workgroups, multiplyAdds, sines, bytes };
   }
 
   /**
-   * A stage layer by layer; its result goes into the picture, or into buffer `${name} out`, pixel by pixel.
+   * A stage layer by layer; its result goes into the picture, or pixel by pixel into buffer `${name} out`.
    * @param {string} name
    * @param {Stage} stage
    * @param {Blocks} blocks
    * @param {Binding | null} below
-   * @param {boolean} toImage
+   * @param {'image' | 'phases' | 'motion'} result the picture's face, the next level's phases, what is painted
    * @returns {Step[]}
    */
-  stage(name, { size, first, hidden, out }, blocks, below, toImage) {
+  stage(name, { size, first, hidden, out }, blocks, below, result) {
     const { count } = blocks;
     const pixels = count * BLOCK;
     const places = this.#places(name, blocks);
     const activations = (/** @type {number} */ i, /** @type {number} */ channels) =>
       this.#some(`activations ${i % 2}`, count * inFours(channels) * bytesOfBlock(this.precision));
     let held = activations(0, first.outputs);
+    const shape = { blocks: count, size };
+    /** @type {(layer: number) => boolean} */
+    const isLast = (layer) => result === 'motion' && layer === hidden.length;
+    const widths = { outputs: inFours(first.outputs), below: pixelsOf(below, first.outputs) };
     const steps = [
       this.#step(
         `${name} first`,
-        { kind: 'first', blocks: count, size, outputs: inFours(first.outputs), below: pixelsOf(below, first.outputs) },
+        { kind: 'first', ...shape, ...widths, last: isLast(0) },
         [places, this.#weights.first(first), this.#shift(first), held, ...(below ? [below] : [])],
-        this.#workgroups(count, first.outputs),
+        workgroupsOf(count, first.outputs),
         { sines: pixels * first.outputs },
       ),
     ];
@@ -300,24 +253,26 @@ class Planner {
       steps.push(
         this.#step(
           `${name} ${i + 1}`,
-          { kind: 'sine', blocks: count, size, inputs: inFours(inputs), outputs: inFours(outputs) },
+          { kind: 'sine', ...shape, inputs: inFours(inputs), outputs: inFours(outputs), last: isLast(i + 1) },
           [held, this.#weights.layer(layer), next],
-          this.#workgroups(count, outputs),
+          workgroupsOf(count, outputs),
           { multiplyAdds: pixels * inputs * outputs, sines: pixels * outputs },
         ),
       );
       held = next;
     });
     const { inputs, outputs } = out;
+    const last = result === 'motion';
+    const toImage = result === 'image';
     const written = pixels * inFours(outputs) * 4;
-    const result = toImage ? this.whole('image') : this.#some(`${name} out`, written);
+    const target = toImage ? this.whole('image') : this.#some(`${name} out`, written);
     const weights = this.#weights.layer(out);
     steps.push(
       this.#step(
         `${name} out`,
-        { kind: 'linear', blocks: count, size, inputs: inFours(inputs), outputs: inFours(outputs), toImage },
-        [held, weights, result, ...(toImage ? [places] : [])],
-        this.#workgroups(count, outputs),
+        { kind: 'linear', ...shape, inputs: inFours(inputs), outputs: inFours(outputs), last, toImage },
+        [held, weights, target, ...(toImage ? [places] : [])],
+        workgroupsOf(count, outputs),
         { multiplyAdds: pixels * inputs * outputs, bytes: held.size + weights.size + written },
       ),
     );
@@ -341,7 +296,7 @@ class Planner {
     const painted = pixels * 32; // about one pixel of the picture read, one of the frame written
     const group = fusedBlocks(stage, this.precision);
     if (!group) {
-      const steps = this.stage(name, stage, blocks, below, false);
+      const steps = this.stage(name, stage, blocks, below, 'motion');
       const [places, motion] = [this.whole(`${name} places`), this.whole(`${name} out`)];
       const kernel = { kind: /** @type {const} */ ('paint'), blocks: count, size, outputs: inFours(out.outputs) };
       const bytes = places.size + motion.size + painted;
@@ -355,7 +310,7 @@ class Planner {
     const shift = this.#shift(first);
     const width = inFours(first.outputs);
     const kernel = {
-      kind: /** @type {const} */ ('last'),
+      kind: /** @type {const} */ ('fused'),
       blocks: count,
       size,
       outputs: width,
@@ -393,20 +348,10 @@ class Planner {
  */
 const pixelsOf = (below, channels) => (below ? below.size / (4 * inFours(channels)) : 0);
 
-/**
- * Where a fused level's weights lie from the start of its binding, in vectors of four.
- * @param {number} width
- * @param {number} hidden
- */
-export function fusedOffsets(width, hidden) {
-  const first = aligned(2 * width) / 4;
-  const layer = aligned((width + 1) * width) / 4;
-  return Array.from({ length: hidden + 1 }, (_, i) => first + i * layer);
-}
-
 /** @param {Step[]} steps */
 function costOf(steps) {
-  const total = (/** @type {'multiplyAdds' | 'sines' | 'bytes'} */ what) => steps.reduce((sum, step) => sum + step[what], 0);
+  const total = (/** @type {'multiplyAdds' | 'sines' | 'bytes'} */ what) =>
+    steps.reduce((sum, step) => sum + step[what], 0);
   return {
     dispatches: steps.length,
     multiplyAdds: total('multiplyAdds'),
@@ -419,7 +364,8 @@ function costOf(steps) {
  * What a character's frames cost: one whose face is kept, and one whose face is new.
  * @param {Character} character
  * @param {Precision} [precision]
- * @returns {{faceKept: Cost, faceNew: Cost, memory: number, pixels: number}} memory: bytes of all buffers; pixels: visible
+ * @returns {{faceKept: Cost, faceNew: Cost, memory: number, pixels: number}}
+ *   with the bytes of all buffers, and the number of visible pixels
  */
 export function cost(character, precision = 'half') {
   const { face, body, buffers } = planOf(character, precision);

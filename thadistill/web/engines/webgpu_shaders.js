@@ -1,36 +1,59 @@
 // Shaders: WGSL of the WebGPU engine's kernels, generated with their sizes as constants.
 //
-// Activations lie as [block][channel], each entry the channel's values at the block's 8 pixels: one 16-byte load in half
-// precision. Phases between levels lie as [pixel][channel], since doubling reads single pixels. A thread computes 8 pixels
-// x 4 outputs: two loads and 32 multiply-adds for each input. All threads of a workgroup read the same few weights at about
-// the same time, so the caches serve them; copies in workgroup memory would only add barriers.
+// Activations lie as [block][channel], each entry the channel's values at the block's 8 pixels: one 16-byte load in
+// half precision. Phases between levels lie as [pixel][channel], since doubling reads single pixels. A thread computes
+// 8 pixels x 4 outputs: two loads and 32 multiply-adds for each input. All threads of a workgroup read the same few
+// weights at about the same time, so the caches serve them; copies in workgroup memory would only add barriers.
 
 import { BLOCK } from './webgpu_blocks.js';
-import { FACE, OUTPUTS, PICTURE, THREADS, fusedOffsets, workgroupShape } from './webgpu_plan.js';
+import { painting } from './webgpu_paint.js';
+import { FACE, OUTPUTS, PICTURE, THREADS, workgroupShape } from './webgpu_plan.js';
+import { fusedOffsets } from './webgpu_weights.js';
 
 /** @typedef {import('./webgpu_plan.js').Kernel} Kernel */
 
 /**
- * The 8 values of a channel in a block, two rows of four, as two to a word.
- * @param {'float' | 'snorm'} format
+ * The 8 values of a channel in a block, two rows of four, as they are stored: `opened` and `closed` in general;
+ * `openedLast` and `closedLast` for the last sines before what is painted, see Kernel.last.
  */
-const packed = (format) => `
+const EIGHT = {
+  half: `
 alias Eight = vec4u;
-fn opened_${format}(v: Eight) -> mat2x4f {
+fn opened(v: Eight) -> mat2x4f {
   return mat2x4f(
-    vec4f(unpack2x16${format}(v.x), unpack2x16${format}(v.y)), vec4f(unpack2x16${format}(v.z), unpack2x16${format}(v.w)));
+    vec4f(unpack2x16float(v.x), unpack2x16float(v.y)), vec4f(unpack2x16float(v.z), unpack2x16float(v.w)));
 }
-fn closed_${format}(top: vec4f, bottom: vec4f) -> Eight {
+fn closed(top: vec4f, bottom: vec4f) -> Eight {
   return vec4u(
-    pack2x16${format}(top.xy), pack2x16${format}(top.zw), pack2x16${format}(bottom.xy), pack2x16${format}(bottom.zw));
-}`;
+    pack2x16float(top.xy), pack2x16float(top.zw), pack2x16float(bottom.xy), pack2x16float(bottom.zw));
+}
+fn openedLast(v: Eight) -> mat2x4f {
+  return mat2x4f(
+    vec4f(unpack2x16snorm(v.x), unpack2x16snorm(v.y)), vec4f(unpack2x16snorm(v.z), unpack2x16snorm(v.w)));
+}
+fn closedLast(top: vec4f, bottom: vec4f) -> Eight {
+  return vec4u(
+    pack2x16snorm(top.xy), pack2x16snorm(top.zw), pack2x16snorm(bottom.xy), pack2x16snorm(bottom.zw));
+}`,
+  float32: `
+alias Eight = mat2x4f;
+fn opened(v: Eight) -> mat2x4f { return v; }
+fn closed(top: vec4f, bottom: vec4f) -> Eight { return mat2x4f(top, bottom); }
+fn openedLast(v: Eight) -> mat2x4f { return v; }
+fn closedLast(top: vec4f, bottom: vec4f) -> Eight { return mat2x4f(top, bottom); }`,
+};
+
+/** One pixel's last sine of a channel, in workgroup memory. */
+const ONE = {
+  half: `
+fn one(entry: u32, pixel: u32) -> f32 { return unpack2x16snorm(held[entry][pixel >> 1u])[pixel & 1u]; }`,
   float32: `
 fn one(entry: u32, pixel: u32) -> f32 { return held[entry][pixel >> 2u][pixel & 3u]; }`,
 };
 
 /**
- * sin(pi t): t is brought into [-1, 1], where the sine is t (1 - t^2) times a polynomial in t^2 (minimax; greatest error 3e-7
- * in float32). WGSL promises only 2^-11 of its own sine, and nothing outside [-pi, pi].
+ * sin(pi t): t is brought into [-1, 1], where the sine is t (1 - t^2) times a polynomial in t^2 (minimax; greatest
+ * error 3e-7 in float32). WGSL promises 2^-11 of its own sine, and nothing outside [-pi, pi].
  */
 const SINE = `
 fn sine(t: vec4f) -> vec4f {
@@ -53,7 +76,10 @@ const storage = (buffers) =>
     )
     .join('\n');
 
-/** @param {number} count @param {(i: number) => string} line */
+/**
+ * @param {number} count
+ * @param {(i: number) => string} line
+ */
 const lines = (count, line) => Array.from({ length: count }, (_, i) => line(i)).join('\n');
 
 /**
@@ -61,7 +87,7 @@ const lines = (count, line) => Array.from({ length: count }, (_, i) => line(i)).
  * @param {number} inputs
  * @param {number} tiles outputs in fours
  * @param {string} weights where the matrix begins in `w`
- * @param {(k: string) => string} read an entry of the activations
+ * @param {(k: string) => string} read the values of a channel
  */
 const sums = (inputs, tiles, weights, read) => `
     let bias = w[${weights} + ${inputs * tiles}u + tile];
@@ -70,7 +96,7 @@ ${lines(4, (j) => `    var a${j} = vec4f(bias[${j}]); var b${j} = a${j};`)}
 ${lines(
   4,
   (i) => `      {
-        let v = opened(${read(`(k + ${i}u)`)});
+        let v = ${read(`(k + ${i}u)`)};
         let m = w[${weights} + (k + ${i}u) * ${tiles}u + tile];
 ${lines(4, (j) => `        a${j} = fma(vec4f(m[${j}]), v[0], a${j}); b${j} = fma(vec4f(m[${j}]), v[1], b${j});`)}
       }`,
@@ -78,7 +104,8 @@ ${lines(4, (j) => `        a${j} = fma(vec4f(m[${j}]), v[0], a${j}); b${j} = fma
     }`;
 
 /**
- * A thread's first sines of a block, as channels c0..c3 of two rows each; `tile`, `block` are given.
+ * A thread's first sines of a block: `top` and `bottom`, its two rows, hold four pixels for each of four channels. `tile`
+ * and `block` are given.
  * @param {Kernel} kernel
  */
 function firstSines({ size, outputs, below }) {
@@ -87,13 +114,14 @@ function firstSines({ size, outputs, below }) {
     let near${c} = 0.75 * below[taps[1][${c}] * ${tiles}u + tile];
     let top${c} = fma(vec4f(0.25), below[taps[0][${c}] * ${tiles}u + tile], near${c});
     let bottom${c} = fma(vec4f(0.25), below[taps[2][${c}] * ${tiles}u + tile], near${c});`;
+  const rows = [0, 1, 2].map((row) => `places[block * 4u + ${row}u]`);
   // pixel 0 of a row lies between the columns 0 and 1, a quarter from 1; and so on
   const DOUBLED = [[0, 1], [2, 1], [1, 2], [3, 2]];
   const doubled = (/** @type {string} */ row, /** @type {number} */ i) =>
     below ? ` + 0.25 * ${row}${DOUBLED[i][0]} + 0.75 * ${row}${DOUBLED[i][1]}` : '';
   return `
     let place = places[block * 4u + 3u];
-${below ? `    let taps = array(places[block * 4u], places[block * 4u + 1u], places[block * 4u + 2u]);${lines(4, column)}` : ''}
+${below ? `    let taps = array(${rows.join(', ')});${lines(4, column)}` : ''}
     let ax = (vec4f(f32(2u * place.x + 1u)) + vec4f(0.0, 2.0, 4.0, 6.0)) / ${size}.0 - 1.0;
     let ay = (f32(2u * place.y + 1u) + vec2f(0.0, 2.0)) / ${size}.0 - 1.0;
     let upper = fma(vec4f(ay.x), w[${tiles}u + tile], shift[tile]);
@@ -110,7 +138,10 @@ const firstBuffers = ({ outputs, below }) => /** @type {[string, string, number]
   below ? [['below', 'vec4f', (below * outputs) / 4]] : []
 );
 
-/** Guards a thread of single layers. @param {Kernel} kernel */
+/**
+ * Which outputs a thread of single layers computes, if any.
+ * @param {Kernel} kernel
+ */
 const guarded = ({ blocks, outputs }) => `
     let tile = id.x;
     let block = id.y;
@@ -118,7 +149,7 @@ const guarded = ({ blocks, outputs }) => `
 
 /** @param {Kernel} kernel */
 function first(kernel) {
-  const { blocks, outputs } = kernel;
+  const { blocks, outputs, last } = kernel;
   return `
 ${storage([
   ['places', 'vec4u', blocks * 4],
@@ -130,13 +161,13 @@ ${storage([
 @compute @workgroup_size(${workgroupShape(outputs)})
 fn main(@builtin(global_invocation_id) id: vec3u) {${guarded(kernel)}${firstSines(kernel)}
     let at = block * ${outputs}u + tile * 4u;
-${lines(4, (j) => `    y[at + ${j}u] = closed(top[${j}], bottom[${j}]);`)}
+${lines(4, (j) => `    y[at + ${j}u] = closed${last ? 'Last' : ''}(top[${j}], bottom[${j}]);`)}
 }`;
 }
 
 /** @param {Kernel} kernel */
 function sine(kernel) {
-  const { blocks, inputs, outputs } = kernel;
+  const { blocks, inputs, outputs, last } = kernel;
   return `
 ${storage([
   ['x', 'Eight', blocks * inputs],
@@ -145,15 +176,16 @@ ${storage([
 ])}
 @compute @workgroup_size(${workgroupShape(outputs)})
 fn main(@builtin(global_invocation_id) id: vec3u) {${guarded(kernel)}
-    let start = block * ${inputs}u;${sums(inputs, outputs / 4, '0u', (k) => `x[start + ${k}]`)}
+    let start = block * ${inputs}u;${sums(inputs, outputs / 4, '0u', (k) => `opened(x[start + ${k}])`)}
     let at = block * ${outputs}u + tile * 4u;
-${lines(4, (j) => `    y[at + ${j}u] = closed(sine(a${j}), sine(b${j}));`)}
+${lines(4, (j) => `    y[at + ${j}u] = closed${last ? 'Last' : ''}(sine(a${j}), sine(b${j}));`)}
 }`;
 }
 
 /** @param {Kernel} kernel */
 function linear(kernel) {
-  const { blocks, inputs, outputs, toImage } = kernel;
+  const { blocks, inputs, outputs, last, toImage } = kernel;
+  const opened = last ? 'openedLast' : 'opened';
   const length = toImage ? PICTURE * PICTURE : (blocks * BLOCK * outputs) / 4;
   const place = toImage
     ? `    let place = places[block * 4u + 3u];
@@ -172,7 +204,7 @@ ${storage([
 ])}
 @compute @workgroup_size(${workgroupShape(outputs)})
 fn main(@builtin(global_invocation_id) id: vec3u) {${guarded(kernel)}
-    let start = block * ${inputs}u;${sums(inputs, outputs / 4, '0u', (k) => `x[start + ${k}]`)}
+    let start = block * ${inputs}u;${sums(inputs, outputs / 4, '0u', (k) => `${opened}(x[start + ${k}])`)}
 ${place}
 ${write('a', 0)}
 ${write('b', 1)}
@@ -180,25 +212,10 @@ ${write('b', 1)}
 }
 
 /**
- * The pixel's position moved by the grid change, the picture there (bilinear, the border repeats), painted over. `motion`:
- * grid change x, y, alpha, red; `rest`: green, blue, alpha of the colour change.
- * @param {Kernel} kernel
+ * Paints a pixel, whose number within its block is `pixel`.
+ * @param {string} motion
+ * @param {string} rest
  */
-const painting = ({ size }) => `
-fn paint(x: u32, y: u32, motion: vec4f, rest: vec4f) {
-  let place = (vec2f(f32(2u * x + 1u), f32(2u * y + 1u)) / ${size}.0 - 1.0) + motion.xy;
-  let exact = clamp((clamp(place, vec2f(-2.0), vec2f(2.0)) + 1.0) * ${PICTURE / 2}.0 - 0.5, vec2f(0.0), vec2f(${PICTURE - 1}.0));
-  let low = floor(exact);
-  let part = exact - low;
-  let corner = u32(low.y) * ${PICTURE}u + u32(low.x);
-  let right = select(0u, 1u, low.x < ${PICTURE - 1}.0);
-  let down = select(0u, ${PICTURE}u, low.y < ${PICTURE - 1}.0);
-  let warped = mix(
-    mix(image[corner], image[corner + right], part.x), mix(image[corner + down], image[corner + down + right], part.x), part.y);
-  posed[y * ${size}u + x] = mix(warped, vec4f(motion.w, rest.xyz), motion.z);
-}`;
-
-/** Paints only pixels of the block that are visible; `pixel` is the one's number within it. @param {string} motion @param {string} rest */
 const painted = (motion, rest) => `paint(place.x + (pixel & 3u), place.y + (pixel >> 2u), ${motion}, ${rest});`;
 
 /** @param {Kernel} kernel */
@@ -210,7 +227,7 @@ ${storage([
   ['motion', 'vec4f', (blocks * BLOCK * outputs) / 4],
   ['image', 'vec4f', PICTURE * PICTURE],
   ['posed', 'vec4f', size * size, 'read_write'],
-])}${painting(kernel)}
+])}${painting(size)}
 @compute @workgroup_size(${THREADS})
 fn main(@builtin(global_invocation_id) id: vec3u) {
   let block = id.x / ${BLOCK}u;
@@ -223,15 +240,17 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 }
 
 /**
- * The last level as one kernel: a workgroup takes a few blocks through all its layers, their activations in workgroup memory,
- * where each layer's take the place of those before. Then a thread paints a pixel: seven outputs are too few for tiles.
+ * The last level as one kernel: a workgroup takes a few blocks through all its layers, their activations in workgroup
+ * memory, where each layer's take the place of those before. Then a thread paints a pixel: seven outputs are too few to
+ * share out.
  * @param {Kernel} kernel
  */
-function last(kernel) {
+function fused(kernel) {
   const { blocks, outputs: width, hidden, group, size } = kernel;
   const tiles = width / OUTPUTS;
   const offsets = fusedOffsets(width, hidden);
   const out = offsets[hidden];
+  const closed = (/** @type {number} */ layer) => (layer === hidden ? 'closedLast' : 'closed');
   const store = (/** @type {(j: number) => string} */ value) =>
     lines(4, (j) => `    held[(tile * 4u + ${j}u) * ${group}u + row] = ${value(j)};`);
   return `
@@ -243,23 +262,24 @@ ${storage([
   ['posed', 'vec4f', size * size, 'read_write'],
   ...firstBuffers(kernel),
 ])}
-var<workgroup> held: array<Eight, ${width * group}>;${ONE[kernel.precision]}${painting(kernel)}
+var<workgroup> held: array<Eight, ${width * group}>;${ONE[kernel.precision]}${painting(size)}
 @compute @workgroup_size(${tiles}, ${group})
 fn main(@builtin(local_invocation_id) id: vec3u, @builtin(local_invocation_index) thread: u32,
     @builtin(workgroup_id) workgroup: vec3u) {
   let tile = id.x;
   let row = id.y;
   {
-    let block = min(workgroup.y * ${group}u + row, ${blocks - 1}u); // beyond the last: it again, for barriers want everybody
+    // beyond the last block it again: all threads must come to the barriers
+    let block = min(workgroup.y * ${group}u + row, ${blocks - 1}u);
 ${firstSines(kernel)}
-${store((j) => `closed(top[${j}], bottom[${j}])`)}
+${store((j) => `${closed(0)}(top[${j}], bottom[${j}])`)}
   }
   workgroupBarrier();
 ${lines(
   hidden,
-  (i) => `  {${sums(width, tiles, `${offsets[i]}u`, (k) => `held[${k} * ${group}u + row]`)}
+  (i) => `  {${sums(width, tiles, `${offsets[i]}u`, (k) => `opened(held[${k} * ${group}u + row])`)}
     workgroupBarrier();
-${store((j) => `closed(sine(a${j}), sine(b${j}))`)}
+${store((j) => `${closed(i + 1)}(sine(a${j}), sine(b${j}))`)}
   }
   workgroupBarrier();`,
 )}
@@ -281,7 +301,7 @@ ${store((j) => `closed(sine(a${j}), sine(b${j}))`)}
 }`;
 }
 
-const KINDS = { first, sine, linear, last, paint };
+const KINDS = { first, sine, linear, fused, paint };
 
 /**
  * The shader of a dispatch.
@@ -289,45 +309,3 @@ const KINDS = { first, sine, linear, last, paint };
  * @returns {string} WGSL with the entry point `main`
  */
 export const shaderOf = (kernel) => `${EIGHT[kernel.precision]}${SINE}${KINDS[kernel.kind](kernel)}\n`;
-
-/**
- * Network space to straight sRGB; red, green and blue are 0 where alpha is.
- * @param {number} size
- */
-const encoding = (size) => `
-@group(0) @binding(0) var<storage, read> posed: array<vec4f, ${size * size}>;
-fn encoded(index: u32) -> vec4f {
-  let unit = clamp(posed[index] * 0.5 + 0.5, vec4f(0.0), vec4f(1.0));
-  let straight = select(vec3f(0.0), clamp(unit.rgb / max(unit.a, 1e-6), vec3f(0.0), vec3f(1.0)), unit.a > 0.0);
-  let threshold = vec3f(0.003130804953560372);
-  let curve = 1.055 * pow(max(straight, threshold), vec3f(1.0 / 2.4)) - 0.055;
-  return vec4f(select(curve, 12.92 * straight, straight <= threshold), unit.a);
-}`;
-
-/**
- * Shows a frame on a canvas whose colours are premultiplied as sRGB values.
- * @param {number} size
- * @returns {string} WGSL with the entry points `corner` and `pixel`
- */
-export const presentShader = (size) => `${encoding(size)}
-@vertex fn corner(@builtin(vertex_index) i: u32) -> @builtin(position) vec4f {
-  return vec4f(f32(i & 1u) * 4.0 - 1.0, f32(i >> 1u) * 4.0 - 1.0, 0.0, 1.0); // one triangle over all
-}
-@fragment fn pixel(@builtin(position) place: vec4f) -> @location(0) vec4f {
-  let colour = encoded(u32(place.y) * ${size}u + u32(place.x));
-  return vec4f(colour.rgb * colour.a, colour.a);
-}
-`;
-
-/**
- * A frame as bytes: straight sRGB RGBA, a pixel a word.
- * @param {number} size
- * @returns {string} WGSL with the entry point `main`
- */
-export const encodeShader = (size) => `${encoding(size)}
-@group(0) @binding(1) var<storage, read_write> pixels: array<u32, ${size * size}>;
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x < ${size * size}u) { pixels[id.x] = pack4x8unorm(encoded(id.x)); }
-}
-`;

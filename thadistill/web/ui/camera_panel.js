@@ -79,7 +79,8 @@ export class CameraPanel {
     /** @param {'smoothing' | 'breathing'} key @param {Key} title @param {number} most @param {number} step */
     const range = (key, title, most, step) => {
       const output = make('output');
-      const input = make('input', { type: 'range', min: '0', max: String(most), step: String(step), id: `camera-${key}` });
+      const attributes = { min: '0', max: String(most), step: String(step), id: `camera-${key}` };
+      const input = make('input', { type: 'range', ...attributes });
       const show = () => {
         output.textContent = key === 'smoothing' ? `${Math.round(100 * Number(input.value))} %` : input.value;
         input.style.setProperty('--from', '0%');
@@ -163,7 +164,7 @@ export class CameraPanel {
   /** @param {Float32Array} pose */
   #see(pose) {
     this.poser.see(pose);
-    if (!byId('camera-preview').hidden && byId('panel-camera').checkVisibility()) this.driver?.drawPreview(this.#canvas);
+    if (byId('camera-preview').checkVisibility()) this.driver?.drawPreview(this.#canvas);
   }
 
   #changed() {

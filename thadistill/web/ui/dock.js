@@ -96,7 +96,8 @@ export class Dock {
         const isNow = name === engine.name;
         // a software adapter is slow, but it runs: somebody may want to see it
         const cannot = obstacle !== null && !isNow && !/software/i.test(obstacle);
-        const input = make('input', { type: 'radio', name: 'engine', value: name, change: () => this.page.choose(name) });
+        const change = () => this.page.choose(name);
+        const input = make('input', { type: 'radio', name: 'engine', value: name, change });
         input.checked = isNow;
         input.disabled = cannot;
         const about = isNow ? engine.detail : t(/** @type {Key} */ (`engine_${name}_about`));

@@ -60,8 +60,8 @@ export function byId(id) {
 export function makeSwitch(key, on, changed) {
   const input = make('input', { type: 'checkbox', role: 'switch', change: () => changed(input.checked) });
   input.checked = on;
-  const label = make('label', { class: 'switch' }, input, make('span', { class: 'switch-track', 'aria-hidden': 'true' }));
-  label.append(make('span', { text: key }));
+  const label = make('label', { class: 'switch' }, input);
+  label.append(make('span', { class: 'switch-track', 'aria-hidden': 'true' }), make('span', { text: key }));
   return { label, input };
 }
 

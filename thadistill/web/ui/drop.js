@@ -63,6 +63,8 @@ async function list(folder) {
   const entries = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
   const files = entries.filter((entry) => entry.isFile).slice(0, MOST_FILES);
   return Promise.all(
-    files.map((file) => new Promise((resolve, reject) => /** @type {FileSystemFileEntry} */ (file).file(resolve, reject))),
+    files.map((file) => {
+      return new Promise((resolve, reject) => /** @type {FileSystemFileEntry} */ (file).file(resolve, reject));
+    }),
   );
 }

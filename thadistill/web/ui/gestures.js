@@ -20,7 +20,7 @@ export function listenToGestures(element, stage, poser) {
   const down = new Map();
 
   element.addEventListener('pointerdown', (event) => {
-    if (event.button > 1 || event.target instanceof HTMLButtonElement) return;
+    if (event.button > 1 || (event.target instanceof Element && event.target.closest('.blocked'))) return;
     down.set(event.pointerId, event);
     element.setPointerCapture(event.pointerId);
   });
@@ -40,7 +40,9 @@ export function listenToGestures(element, stage, poser) {
       };
       stage.zoom(distance(event) / Math.max(1, distance(before)), middle);
       stage.move(dx / 2, dy / 2);
-    } else if (!(event.pointerType === 'touch' && poser.moves('follow'))) stage.move(dx, dy); // else she looks at the finger
+    } else if (event.pointerType !== 'touch' || !poser.moves('follow')) {
+      stage.move(dx, dy); // the character looks at a finger instead
+    }
     element.classList.add('moving');
   });
   for (const end of /** @type {const} */ (['pointerup', 'pointercancel'])) {

@@ -1,4 +1,4 @@
-// Notices: short messages that come and go, the panel over the stage when nothing can be shown, and screen readers' news.
+// Notices: messages that come and go, the panel over the stage when nothing can be shown, and screen readers' news.
 
 import { byId, make } from './dom.js';
 import { icon } from './icons.js';
@@ -6,7 +6,7 @@ import { t } from './texts.js';
 
 const STAYS = 3500;
 const PROBLEM_STAYS = 10_000;
-const MOST = 3;
+const MOST = 4;
 
 /** @typedef {import('./texts.js').Key} Key */
 
@@ -50,7 +50,8 @@ export class Notices {
     const close = make('button', { type: 'button', class: 'icon-button small', label: 'close' }, icon('close'));
     const words = make('div', {}, make('strong', {}, title));
     if (detail) words.append(make('p', {}, detail));
-    const notice = make('div', { class: isProblem ? 'notice problem' : 'notice', role: isProblem ? 'alert' : 'status' });
+    const role = isProblem ? 'alert' : 'status';
+    const notice = make('div', { class: isProblem ? 'notice problem' : 'notice', role });
     notice.append(icon(isProblem ? 'warn' : 'info'), words, close);
     close.addEventListener('click', () => notice.remove());
     this.list.append(notice);

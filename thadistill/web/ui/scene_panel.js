@@ -18,6 +18,7 @@ const MOST_PICTURE = 64e6; // bytes
 
 export class ScenePanel {
   #kinds;
+  #shown = 0; // the zoom that the slider has
   #zoom = /** @type {HTMLInputElement} */ (byId('zoom'));
   #colour = /** @type {HTMLInputElement} */ (byId('colour'));
   /** @type {ImageBitmap | null} */
@@ -97,13 +98,15 @@ export class ScenePanel {
 
   /** Brings the zoom slider to what the stage has. */
   showView() {
-    const value = Math.log2(this.stage.view.zoom);
+    if (this.#shown === this.stage.view.zoom) return; // it is called for every frame
+    this.#shown = this.stage.view.zoom;
+    const value = Math.log2(this.#shown);
     const { min, max } = this.#zoom;
     const share = (/** @type {number} */ v) => `${(100 * (v - Number(min))) / (Number(max) - Number(min))}%`;
     this.#zoom.value = String(value);
     this.#zoom.style.setProperty('--from', share(Math.min(0, value)));
     this.#zoom.style.setProperty('--to', share(Math.max(0, value)));
-    byId('zoom-value').textContent = `${Math.round(100 * this.stage.view.zoom)} %`;
+    byId('zoom-value').textContent = `${Math.round(100 * this.#shown)} %`;
   }
 
   /** @param {string} kind */

@@ -33,8 +33,8 @@ export function t(key, values = {}) {
 }
 
 /**
- * Sets the texts of the elements below one that name them: data-text is an element's text, data-label what a screen reader
- * says and a hint shows, data-name only the former.
+ * Sets the texts of the elements below one that name them: data-text is an element's text, data-label what a screen
+ * reader says and a hint shows, data-name only the former.
  * @param {ParentNode} root
  */
 export function translate(root) {

@@ -113,7 +113,7 @@ export const en = {
   camera_insecure: 'Browsers allow the webcam only on https pages, or on 127.0.0.1: open this page by such an address.',
   camera_disk: 'A page from disk cannot use the webcam. Open the character with thadistill serve, or from a web server.',
   camera_none: 'No camera was found: connect one and try again.',
-  camera_refused: 'The camera was refused: allow it in the browser’s address bar (or in the system’s settings) and try again.',
+  camera_refused: 'The camera was refused: allow it in the browser’s address bar, or the system’s settings, and try again.',
   camera_busy: 'The camera is in use, or cannot be started: close the other program that uses it and try again.',
   camera_unplugged: 'The camera was unplugged: connect it again, or choose another.',
   camera_files: 'The face tracker’s files are missing.',
