@@ -80,8 +80,8 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         return {}
     model = CharacterModel(character.image, trained.face.cpu(), trained.body.cpu()).to(device(config)).eval()
     with run.stage("evaluation") as told:
-        told["detail"] = f"{len(trained.held_out)} held-out poses"
-        metrics, grid = _evaluate(config, model, trained.held_out, character.image, trained.mask)
+        told["detail"] = f"{len(trained.evaluation)} poses"
+        metrics, grid = _evaluate(config, model, trained.evaluation, character.image, trained.mask)
     if config.evaluation.speed:
         with run.stage("frame rate") as told:
             speed = student_frame_rate(model, config.evaluation.runtime)
@@ -97,24 +97,24 @@ class Trained(NamedTuple):
     face: FaceMorpher
     body: BodyRotator
     mask: Float[Tensor, "1 512 512"]
-    held_out: Targets
+    evaluation: Targets
 
 
 def _in_turn(run: Run, config: DictConfig, character: Character, sets: TargetSets, out: Path) -> Trained:
     """One step after the other, each with all of the machine."""
-    targets = sets.build(run, ("held_out", "held_out_face", "face", "posed"))
+    targets = sets.build(run, ("validation", "validation_face", "evaluation", "face", "posed"))
     share = config.recipe.face_morpher.share * sets.budget
     face, mask = face_morpher_step(run, config, character, targets, lambda: share, out / "face")
-    scene = Scene(character.image, targets["held_out"], mask, face, sets.teacher)
+    scene = Scene(character.image, targets["validation"], mask, face, sets.teacher)
     body = _body_rotator_step(run, config, character, targets, sets.budget, out, scene=scene)
-    return Trained(face, body, mask, targets["held_out"])
+    return Trained(face, body, mask, targets["evaluation"])
 
 
 def _at_once(
     beside: Beside, run: Run, config: DictConfig, character: Character, sets: TargetSets, out: Path
 ) -> Trained:
     """The body rotator here; what it trains on, and the face morpher, in the second process."""
-    targets = sets.build(run, ("held_out", "held_out_face"))
+    targets = sets.build(run, ("validation",))
     posed = sets.cache("posed")
     wanted = sets.wanted["posed"]
     with run.stage("targets: posed") as told:
@@ -128,7 +128,7 @@ def _at_once(
         told["detail"] = "waiting for the second process"
     run.take_in(out / "face", "beside")
     face, mask = trained_face_morpher(config, out / "face"), load_face_mask(out / "face" / "face_mask.png")
-    return Trained(face, body, mask, targets["held_out"])
+    return Trained(face, body, mask, sets.cache("evaluation").open(config.evaluation.poses))
 
 
 def _body_rotator_step(
@@ -146,7 +146,7 @@ def _body_rotator_step(
     posed = targets["posed"]
     with run.stage("body rotator") as told:
         body, trainer = train_body_rotator(
-            config, character.image, posed, targets["held_out"], minutes, out / "body", scene, progress, most
+            config, character.image, posed, targets["validation"], minutes, out / "body", scene, progress, most
         )
         told["detail"] = f"{trainer.global_step:,} steps on {len(posed)} poses"
     return body
@@ -167,7 +167,7 @@ def check_student(config: DictConfig, parts: Iterable[Part] = get_args(Part)) ->
 def _evaluate(
     config: DictConfig,
     model: CharacterModel,
-    held_out: Targets,
+    evaluation: Targets,
     image: Float[Tensor, "4 512 512"],
     mask: Float[Tensor, "1 512 512"],
 ) -> tuple[dict[str, Any], Image.Image]:
@@ -183,15 +183,15 @@ def _evaluate(
         alone.append(psnr(model.body_rotator.render(motion, target.face_morphed).blended, target.posed))
         unmoved.append(psnr(target.face_morphed, target.posed))
 
-    given = cached_targets(held_out, image)
+    given = cached_targets(evaluation, image)
     with progress_bar() as bar:
-        task = bar.add_task("evaluation", total=len(held_out), note="")
+        task = bar.add_task("evaluation", total=len(evaluation), note="")
         metrics, _ = evaluate(
             student, given, mask, config.evaluation.perceptual, lambda done: bar.update(task, completed=done), watch
         )
     metrics["psnr_teacher_face"] = float(torch.cat(alone).mean())
     metrics["psnr_unmoved"] = float(torch.cat(unmoved).mean())
-    return metrics, quality_grid(student, lambda index: cached_target(held_out, image, index), metrics["per_pose"])
+    return metrics, quality_grid(student, lambda index: cached_target(evaluation, image, index), metrics["per_pose"])
 
 
 def _write(
@@ -231,7 +231,7 @@ def _write(
     run.save()
 
 
-SETS = {"face_morpher": ("held_out_face", "face"), "body_rotator": ("held_out", "posed")}
+SETS = {"face_morpher": ("validation_face", "face"), "body_rotator": ("validation", "posed")}
 
 
 def train_one(config: DictConfig, out: Path, process_started: float) -> float:
@@ -256,13 +256,13 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
         if config.module == "face_morpher":
             mask = character.face_mask
             mask = face_mask_from_targets(targets["face"], character.image) if mask is None else mask
-            scene = Scene(character.image, targets["held_out_face"], mask)
+            scene = Scene(character.image, targets["validation_face"], mask)
             _, trainer = train_face_morpher(
-                config, targets["face"], targets["held_out_face"], mask, minutes, out, scene=scene
+                config, targets["face"], targets["validation_face"], mask, minutes, out, scene=scene
             )
         else:
-            scene = Scene(character.image, targets["held_out"], character.face_mask, teacher=teacher)
+            scene = Scene(character.image, targets["validation"], character.face_mask, teacher=teacher)
             _, trainer = train_body_rotator(
-                config, character.image, targets["posed"], targets["held_out"], minutes, out, scene
+                config, character.image, targets["posed"], targets["validation"], minutes, out, scene
             )
     return float(trainer.callback_metrics.get("val/psnr", float("nan")))

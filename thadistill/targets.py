@@ -62,16 +62,22 @@ def training_ends(config: DictConfig, budget: float) -> float:
 
 
 def check_targets(config: DictConfig) -> None:
-    """Refuses numbers of targets that are none, and to evaluate on faces that are trained on: poses follow from the seed.
+    """Refuses numbers of targets that are none, and seeds that would share poses between training, validation, evaluation.
 
     Raises: UserError.
     """
     for name in ("recipe.targets.face", "recipe.targets.posed", "evaluation.poses", "validation.poses"):
         check_whole(name, OmegaConf.select(config, name))
     training: PoseSequence = hydra.utils.instantiate(config.recipe.targets.poses)
-    seed = config.evaluation.seed
-    if training.source == "random" and seed in (training.seed, training.seed + _OTHER_FACES):
-        raise UserError(f"evaluation.seed={seed} gives faces that seed={training.seed} trains on; expected another")
+    for name in ("evaluation", "validation"):
+        seed = config[name].seed
+        if training.source == "random" and seed in (training.seed, training.seed + _OTHER_FACES):
+            raise UserError(f"{name}.seed={seed} gives faces that seed={training.seed} trains on; expected another")
+    if config.validation.seed == config.evaluation.seed:
+        raise UserError(
+            f"validation.seed={config.validation.seed} gives poses that evaluation.seed={config.evaluation.seed} reports "
+            "on; expected another, as states are chosen on the first and reported on the second"
+        )
 
 
 def faces_beside(posed: PoseSequence) -> PoseSequence:
@@ -90,6 +96,14 @@ def most_posed(config: DictConfig) -> int:
     return min(int(most), max(SHARD, memory // 2 // POSED_BYTES))
 
 
+def validation_poses(config: DictConfig) -> int:
+    """How many validation poses are looked at: by the module itself, or by the callback that wants most."""
+    callbacks = (config.get("callbacks") or {}).values()
+    return max(
+        config.validation.poses, *(callback.get("poses", 0) for callback in callbacks if callback is not None), 0
+    )
+
+
 class Wanted(NamedTuple):
     """One of a distillation's target sets, of ``most`` poses; ``minutes``: at most, None for all that it takes.
 
@@ -104,7 +118,10 @@ class Wanted(NamedTuple):
 
 
 class TargetSets:
-    """The target sets of a distillation by name: ``held_out``, ``held_out_face``, ``face``, ``posed``.
+    """The target sets of a distillation by name.
+
+    ``posed`` and ``face`` are trained on, ``validation`` and ``validation_face`` watched and chosen by meanwhile,
+    ``evaluation`` reported on at the end.
 
     Args:
         config: conf/distill.yaml or conf/train.yaml, composed.
@@ -125,13 +142,15 @@ class TargetSets:
     ) -> None:
         self.config, self.teacher, self.image = config, teacher, image
         self.budget, self.say = budget, say
-        recipe, poses = config.recipe.targets, config.validation.poses
+        recipe = config.recipe.targets
         training: PoseSequence = hydra.utils.instantiate(recipe.poses)
         faces = faces_beside(training)
-        held_out = PoseSequence(seed=config.evaluation.seed)
+        validation = PoseSequence(seed=config.validation.seed)
+        watched = validation_poses(config)
         self.wanted = {
-            "held_out": Wanted("posed", held_out, max(config.evaluation.poses, poses)),
-            "held_out_face": Wanted("face", held_out, 4 * poses),
+            "validation": Wanted("posed", validation, watched),
+            "validation_face": Wanted("face", validation, max(watched, 4 * config.validation.poses)),
+            "evaluation": Wanted("posed", PoseSequence(seed=config.evaluation.seed), config.evaluation.poses),
             "face": Wanted("face", faces, recipe.face, slower * recipe.face_share * budget, recipe.rounded),
             "posed": Wanted(
                 "posed", training, most_posed(config), slower * recipe.posed_share * budget, recipe.rounded
@@ -160,7 +179,7 @@ class TargetSets:
                 used = run.planned(f"{name}_poses", functools.partial(min, have, count))
                 why = ", as many as the disk has room for" if have < count and crowded(cache) else ""
                 told["detail"] = f"{used} poses, {max(0, have - before)} new{why}"
-            made[name] = cache.open(min(used, self.config.evaluation.poses) if name == "held_out" else used)
+            made[name] = cache.open(used)
         return made
 
     def fill(self, name: str, cache: TargetCache, count: int, minutes: float | None) -> int:

@@ -65,7 +65,7 @@ def student_module(config: DictConfig, part: Part, **own: Any) -> Any:
 def train_face_morpher(
     config: DictConfig,
     targets: Targets,
-    held_out: Targets,
+    validation: Targets,
     mask: Float[Tensor, "1 512 512"],
     minutes: float | None,
     folder: Path,
@@ -87,7 +87,7 @@ def train_face_morpher(
     def train(**place: Any) -> Any:
         return stream(targets, crop, mask_weight=recipe.mask_weight, also=posed, errors=errors, **place)
 
-    data = DistillDataModule(train, WholeFaces(held_out, crop, config.validation.poses * 4), config.seed)
+    data = DistillDataModule(train, WholeFaces(validation, crop, config.validation.poses * 4), config.seed)
     shown = [progress or BudgetBar("face morpher"), *compared(config, folder, scene)]
     trainer = fit(module, data, config, recipe, minutes, folder, shown)
     return module.network, trainer
@@ -104,7 +104,7 @@ def face_morpher_step(
 ) -> tuple[FaceMorpher, Float[Tensor, "1 512 512"]]:
     """A distillation's face mask and trained face morpher; the mask is in ``folder`` too.
 
-    ``targets``: those named ``face``, ``held_out_face``, and ``posed`` for their faces. ``minutes``: planned when it begins.
+    ``targets``: ``face``, ``validation_face``, and ``posed`` for their faces. ``minutes``: planned when it begins.
     """
     with run.stage("face mask") as told:
         mask = character.face_mask
@@ -112,10 +112,10 @@ def face_morpher_step(
         mask = face_mask_from_targets(targets["face"], character.image) if mask is None else mask
         save_face_mask(mask, folder / "face_mask.png")
     planned = run.planned("face_minutes", minutes)
-    face, held_out, posed = (targets[name] for name in ("face", "held_out_face", "posed"))
+    face, validation, posed = (targets[name] for name in ("face", "validation_face", "posed"))
     with run.stage("face morpher") as told:
-        scene = Scene(character.image, held_out, mask)
-        network, trainer = train_face_morpher(config, face, held_out, mask, planned, folder, posed, scene, progress)
+        scene = Scene(character.image, validation, mask)
+        network, trainer = train_face_morpher(config, face, validation, mask, planned, folder, posed, scene, progress)
         faces = torch.cat([face.pose, posed.pose])[:, POSE_PARAMETERS.facial].unique(dim=0)  # posed ones share theirs
         told["detail"] = f"{trainer.global_step:,} steps on {len(faces)} faces"
     return network, mask
@@ -133,7 +133,7 @@ def train_body_rotator(
     config: DictConfig,
     image: Float[Tensor, "4 512 512"],
     targets: Targets,
-    held_out: Targets,
+    validation: Targets,
     minutes: float | None,
     folder: Path,
     scene: Scene | None = None,
@@ -152,7 +152,7 @@ def train_body_rotator(
     def train(**place: Any) -> Any:
         return stream(targets, errors=errors, most=most, **place)
 
-    data = DistillDataModule(train, WholeBodies(held_out, config.validation.poses), config.seed)
+    data = DistillDataModule(train, WholeBodies(validation, config.validation.poses), config.seed)
     shown = [progress or BudgetBar("body rotator"), *compared(config, folder, scene)]
     trainer = fit(module, data, config, recipe, minutes, folder, shown)
     return module.student(), trainer

@@ -4,7 +4,7 @@
 
 The command that is measured is ``thadistill distill``, as a process of its own with an empty folder for targets: imports,
 teacher, training and evaluation all count. Checkpoints that it keeps on the way are evaluated afterwards, on the same
-held-out poses as its end. Rows go to results.csv, those of NAME replaced; report.py makes plot.png and table.md of it.
+evaluation poses as its end. Rows go to results.csv, those of NAME replaced; report.py makes plot.png and table.md of it.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def on_the_way(config: DictConfig, out: Path, started: float) -> list[tuple[floa
 
 def points(config: DictConfig, out: Path, run: dict[str, float]) -> list[dict[str, Any]]:
     """A row for each kept checkpoint, and one for the end."""
-    place = Path(config.targets) / "held_out"
+    place = Path(config.targets) / "evaluation"
     finished = CharacterModel.load(out / "character_model")
     mask = load_face_mask(out / "character_model" / "face_mask.png")
     teacher = hydra.utils.instantiate(config.teacher, device=device(config))

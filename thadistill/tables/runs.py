@@ -118,7 +118,7 @@ def distilled_row(config: DictConfig, out: Path) -> Row:
 
 
 def rotator_row(config: DictConfig, out: Path) -> Row:
-    """Trains a body rotator, or continues, and judges it with the teacher's face on held-out poses.
+    """Trains a body rotator, or continues, and judges it with the teacher's face on evaluation poses.
 
     Targets are made first, outside the budget and for all rows alike: the rows differ in nothing but their overrides.
     """
@@ -126,10 +126,7 @@ def rotator_row(config: DictConfig, out: Path) -> Row:
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device(config))
     poses = {
         "posed": (hydra.utils.instantiate(config.recipe.targets.poses), config.recipe.targets.posed),
-        "held_out": (
-            PoseSequence(seed=config.evaluation.seed),
-            max(config.evaluation.poses, config.validation.poses),
-        ),
+        "evaluation": (PoseSequence(seed=config.evaluation.seed), config.evaluation.poses),
     }
     caches = {}
     for name, (sequence, count) in poses.items():
@@ -145,7 +142,7 @@ def rotator_row(config: DictConfig, out: Path) -> Row:
     return {
         **judge_rotator(
             module.student().eval().to(device(config)),
-            caches["held_out"].open(config.evaluation.poses),
+            caches["evaluation"].open(config.evaluation.poses),
             character.image,
         ),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),

@@ -1,0 +1,61 @@
+"""The target sets of a distillation: which poses each has, and that no two purposes share any."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from thadistill.cli.app import conf_dir
+from thadistill.errors import UserError
+from thadistill.pose import POSE_PARAMETERS
+from thadistill.targets import TargetSets, check_targets
+from thadistill.teacher import load_teacher
+
+
+def composed(*overrides: str, verb: str = "distill") -> DictConfig:
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        return compose(verb, overrides=["teacher=puppet", "character=puppet", "out=run", *overrides])
+
+
+def sets_of(config: DictConfig) -> TargetSets:
+    teacher = load_teacher("puppet", seed=0)
+    return TargetSets(config, teacher, teacher.character(), 1.0)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("recipe", ["warm", "fast", "paper"])
+def test_no_face_and_no_pose_is_trained_on_and_judged_by_or_chosen_and_reported_on(recipe: str) -> None:
+    wanted = sets_of(composed(f"recipe={recipe}")).wanted
+    facial = {name: {*map(tuple, w.poses.first(64)[:, POSE_PARAMETERS.facial].tolist())} for name, w in wanted.items()}
+    assert facial["validation"] == facial["validation_face"]  # one purpose
+    for one, other in combinations(set(facial) - {"validation_face"}, 2):
+        assert not facial[one] & facial[other], (one, other)
+
+
+def test_each_seed_moves_its_own_poses() -> None:
+    plain, other = (sets_of(composed(*given)).wanted for given in ([], ["validation.seed=77"]))
+    for name in ("validation", "validation_face"):
+        assert not torch.equal(plain[name].poses.first(4), other[name].poses.first(4))
+    assert torch.equal(plain["evaluation"].poses.first(4), other["evaluation"].poses.first(4))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["validation.seed=1000"], "validation.seed=1000 gives poses that evaluation.seed=1000 reports on"),
+        (["validation.seed=0"], "validation.seed=0 gives faces that seed=0 trains on"),
+        (["evaluation.seed=1000000"], "evaluation.seed=1000000 gives faces that seed=0 trains on"),
+    ],
+)
+def test_seeds_that_would_share_poses_are_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_targets(composed(*overrides))
+
+
+def test_callbacks_find_as_many_validation_poses_as_they_ask_for(tmp_path: Path) -> None:
+    config = composed("callbacks=best", "callbacks.best.poses=20", f"targets={tmp_path}")
+    assert sets_of(config).wanted["validation"].most >= 20
