@@ -27,6 +27,7 @@ from thadistill.console import FIRST_PROCESS, console, shown
 from thadistill.data.cache import SHARD, Targets
 from thadistill.data.character import Character
 from thadistill.data.face_mask import face_mask_from_targets
+from thadistill.devices import trainer_device
 from thadistill.errors import UserError
 from thadistill.evaluation import cached_target, cached_targets, evaluate, quality_grid
 from thadistill.frame_rate import student_frame_rate, teacher_frame_rate
@@ -38,7 +39,7 @@ from thadistill.report import distill_report, environment, given_overrides, writ
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
 from thadistill.student.body_rotator import Motion
 from thadistill.student.start import Part, start
-from thadistill.targets import TargetSets, budget_of, check_targets, device, training_ends
+from thadistill.targets import TargetSets, budget_of, check_targets, training_ends
 from thadistill.teacher import Teacher
 from thadistill.training import face_morpher_step, train_body_rotator, train_face_morpher, trained_face_morpher
 
@@ -51,7 +52,7 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         out: gets ``character_model/``, ``report.md``, ``metrics.json``, ``metrics.csv``, ``preview.png``, checkpoints.
         process_started: ``time.monotonic()`` from which the budget counts.
     """
-    budget = budget_of(config)
+    device, budget = trainer_device(config.trainer), budget_of(config)
     check_targets(config)
     run = Run(out, config)
     if (out / "metrics.json").is_file() and run.state.get("done"):
@@ -59,13 +60,13 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         return json.loads((out / "metrics.json").read_text())
     check_student(config)
     character: Character = hydra.utils.instantiate(config.character)
-    teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device(config))
+    teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device)
     seed_everything(config.seed, verbose=False)
     run.save()
     began = time.time() - (time.monotonic() - process_started) - 60 * run.minutes
     with run.stage("start", process_started) as told:
         told["detail"] = "imports, weights, character"
-    beside = Beside(config, out / "face", budget, began) if at_once(config, device(config)) else None
+    beside = Beside(config, out / "face", budget, began) if at_once(config, device) else None
     with beside or nullcontext():
         console.print(
             f"{character.name} from {teacher.name}, recipe {config.recipe.name}: {budget:g} minutes, into {shown(out)}",
@@ -78,7 +79,7 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         torch.distributed.destroy_process_group()  # what is measured from here on is not gathered
     if not FIRST_PROCESS:
         return {}
-    model = CharacterModel(character.image, trained.face.cpu(), trained.body.cpu()).to(device(config)).eval()
+    model = CharacterModel(character.image, trained.face.cpu(), trained.body.cpu()).to(device).eval()
     with run.stage("evaluation") as told:
         told["detail"] = f"{len(trained.evaluation)} poses"
         metrics, grid = _evaluate(config, model, trained.evaluation, character.image, trained.mask)
@@ -171,7 +172,7 @@ def _evaluate(
     image: Float[Tensor, "4 512 512"],
     mask: Float[Tensor, "1 512 512"],
 ) -> tuple[dict[str, Any], Image.Image]:
-    place = device(config)
+    place = model.image.device
     alone, unmoved = [], []
     folded = model.compile(runtime="folded")  # the same but for rounding, several times faster on a CPU
 
@@ -220,7 +221,7 @@ def _write(
         "size_mb": model.size_mb,
         "stages": run.state["stages"],
         "beside": run.state.get("beside", []),
-        "environment": environment(),
+        "environment": environment(model.image.device),
         "overrides": given_overrides(),
         "command": " ".join(["thadistill", *sys.argv[0].split()[1:], *sys.argv[1:]]),
     }
@@ -241,12 +242,12 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
     """
     if config.module not in SETS:
         raise UserError(f"module={config.module}; expected one of {', '.join(SETS)}")
-    budget = budget_of(config)
+    device, budget = trainer_device(config.trainer), budget_of(config)
     check_targets(config)
     run = Run(out, config)
     check_student(config, [config.module])
     character: Character = hydra.utils.instantiate(config.character)
-    teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device(config))
+    teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device)
     seed_everything(config.seed, verbose=False)
     with run.stage("start", process_started):
         pass

@@ -17,6 +17,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 
 import thadistill
+from thadistill.devices import resolve_device
 from thadistill.errors import UserError
 from thadistill.metrics.speed import hardware
 
@@ -70,10 +71,10 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, text.getvalue())
 
 
-def environment() -> dict[str, Any]:
-    """What a result was measured on: hardware, versions, commit."""
+def environment(device: torch.device | None = None) -> dict[str, Any]:
+    """What a result was measured on: hardware, versions, commit. ``device``: which one; None: the GPU if there is one."""
     return {
-        "hardware": hardware("cuda" if torch.cuda.is_available() else "cpu"),
+        "hardware": hardware(resolve_device("auto") if device is None else device),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "thadistill": thadistill.__version__,

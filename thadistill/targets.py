@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import hydra
-import torch
 from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch import Tensor
 from thadistill.callbacks.progress import progress_bar
 from thadistill.data.build import PoseSequence, build_targets, crowded, open_cache
 from thadistill.data.cache import POSED_BYTES, SHARD, Kind, TargetCache, Targets
+from thadistill.devices import trainer_device
 from thadistill.errors import UserError
 from thadistill.memory import machine_memory
 from thadistill.record import Run
@@ -26,12 +26,6 @@ from thadistill.student.siren import check_whole
 from thadistill.teacher import Teacher
 
 _OTHER_FACES = 1_000_000  # added to the seed: the face morpher sees the posed targets' faces besides
-
-
-def device(config: DictConfig) -> torch.device:
-    """Where teacher and student run: what the trainer's accelerator says."""
-    wanted = config.trainer.accelerator
-    return torch.device("cuda" if wanted in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")
 
 
 def default_budget(config: DictConfig) -> float:
@@ -56,7 +50,7 @@ def budget_of(config: DictConfig) -> float:
 
 def training_ends(config: DictConfig, budget: float) -> float:
     """The minute of the whole at which training is over; what comes after it is evaluation."""
-    last = 0.1 + 0.007 * config.evaluation.poses if str(device(config)) == "cpu" else 0.3
+    last = 0.1 + 0.007 * config.evaluation.poses if trainer_device(config.trainer).type == "cpu" else 0.3
     last += 0.15 if config.evaluation.speed else 0
     return budget - min(last, 0.2 * budget)
 

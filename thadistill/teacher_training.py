@@ -17,6 +17,7 @@ from thadistill.callbacks.progress import progress_bar
 from thadistill.console import console
 from thadistill.data.datamodule import DistillDataModule
 from thadistill.data.triples import Split, TripleBatches, TripleStream
+from thadistill.devices import trainer_device
 from thadistill.errors import UserError
 from thadistill.features import PerceptualLoss
 from thadistill.lit.teacher import Phase, TeacherModule, start_unmoved
@@ -37,6 +38,7 @@ def train_teacher(config: DictConfig, out: Path) -> float:
 
     Raises: UserError.
     """
+    trainer_device(config.trainer)
     seed_everything(config.seed, verbose=False)
     module = build_module(config)
     split = build_split(config)

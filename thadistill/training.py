@@ -25,6 +25,7 @@ from thadistill.data.character import Character
 from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
 from thadistill.data.error_map import ErrorMap
 from thadistill.data.face_mask import face_mask_from_targets
+from thadistill.devices import placed, trainer_device
 from thadistill.errors import UserError
 from thadistill.images import STUDENT_FACE_REGION, save_face_mask
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
@@ -169,7 +170,8 @@ def fit(
 ) -> L.Trainer:
     """Runs the trainer under the recipe's budget; an earlier ``last.ckpt`` in ``folder`` is continued."""
     quiet_lightning()
-    if not torch.cuda.is_available():
+    device = trainer_device(config.trainer)
+    if device.type == "cpu":
         keep_freed_memory()
     budget = Budget(minutes, recipe.examples, recipe.progress_by)
     saving = ModelCheckpoint(
@@ -180,15 +182,15 @@ def fit(
     if config.keep_every is not None:
         every = timedelta(minutes=config.keep_every)
         kept = [ModelCheckpoint(folder / "kept", train_time_interval=every, save_top_k=-1, save_weights_only=True)]
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = placed(config.trainer)
     checks = config.validation.checks
     if checks and minutes is not None:
-        settings = {"val_check_interval": timedelta(seconds=max(5, 60 * minutes / (checks + 0.5)))}
+        settings |= {"val_check_interval": timedelta(seconds=max(5, 60 * minutes / (checks + 0.5)))}
     elif checks:
-        settings = {"val_check_interval": 1000}
+        settings |= {"val_check_interval": 1000}
     else:
         data.validation = None
-        settings = {"limit_val_batches": 0}
+        settings |= {"limit_val_batches": 0}
     trainer: L.Trainer = hydra.utils.instantiate(
         config.trainer,
         logger=loggers(config, folder),

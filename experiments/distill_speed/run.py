@@ -27,12 +27,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from thadistill.cli.app import conf_dir, with_start
 from thadistill.data.build import PoseSequence, open_cache
+from thadistill.devices import trainer_device
 from thadistill.evaluation import cached_targets, evaluate
 from thadistill.images import load_face_mask
 from thadistill.lit import BodyRotatorModule
 from thadistill.report import environment, write_csv
 from thadistill.student import CharacterModel
-from thadistill.targets import device
 
 HERE = Path(__file__).parent
 FIGURES = ("psnr", "psnr_display", "face_psnr", "eye_mouth_psnr", "flow_epe_px")
@@ -115,7 +115,7 @@ def points(config: DictConfig, out: Path, run: dict[str, float]) -> list[dict[st
     place = Path(config.targets) / "evaluation"
     finished = CharacterModel.load(out / "character_model")
     mask = load_face_mask(out / "character_model" / "face_mask.png")
-    teacher = hydra.utils.instantiate(config.teacher, device=device(config))
+    teacher = hydra.utils.instantiate(config.teacher, device=trainer_device(config.trainer))
     poses = PoseSequence(seed=config.evaluation.seed)
     targets = open_cache("posed", teacher, finished.image, poses, place).open(config.evaluation.poses)
     given = list(cached_targets(targets, finished.image))
@@ -147,7 +147,7 @@ def main() -> None:
         "student": f"{config.student.name}, width_scale {config.student.body_rotator.get('width_scale', 1):g}",
         "character": made["character"],
         "teacher": made["teacher"],
-        "device": str(device(config)),
+        "device": str(trainer_device(config.trainer)),
         "hardware": environment()["hardware"],
         "budget_minutes": given.minutes,
         "seed": config.seed,

@@ -33,13 +33,14 @@ from thadistill.data.cache import Kind, Targets
 from thadistill.data.character import Character
 from thadistill.data.error_map import ErrorMap
 from thadistill.data.face_mask import face_mask_from_targets
+from thadistill.devices import trainer_device
 from thadistill.images import STUDENT_FACE_REGION
 from thadistill.lit.base import StudentModule, plain_copy
 from thadistill.memory import keep_freed_memory
 from thadistill.report import environment, write_json
 from thadistill.student.face_morpher import FACE_SIZE
 from thadistill.student.start import STARTS, SUFFIX, Part, save_start, start
-from thadistill.targets import device, faces_beside, fill
+from thadistill.targets import faces_beside, fill
 
 HERE = Path(__file__).parent
 # lambda_00, crypko_00 and crypko_03 are what the start is judged on: it never sees them
@@ -57,7 +58,7 @@ class Pupil:
         image = character.image.flip(-1) if mirrored else character.image
         # channels last in memory, as the module keeps its own
         self.image = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-        teacher = hydra.utils.instantiate(config.teacher, device=device(config))
+        teacher = hydra.utils.instantiate(config.teacher, device=trainer_device(config.trainer))
         training: PoseSequence = hydra.utils.instantiate(config.recipe.targets.poses, seed=seed)
 
         def targets(kind: Kind, sequence: PoseSequence, count: int) -> Targets:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from thadistill.cli.relaunch import relaunchable
 from thadistill.data.build import open_cache
 from thadistill.data.distributed import predict_targets
+from thadistill.devices import trainer_device
 from thadistill.errors import UserError
 
 
@@ -19,6 +20,7 @@ def run(config: DictConfig, out: Path) -> None:
         raise UserError(
             f"kind={config.kind} n={config.n} batch={config.batch}; expected kind posed or face, n and batch above 0"
         )
+    trainer_device(config.trainer)
     character = hydra.utils.instantiate(config.character)
     teacher = hydra.utils.instantiate(config.teacher)
     poses = hydra.utils.instantiate(config.poses)

@@ -23,6 +23,7 @@ from thadistill.cli.app import conf_dir
 from thadistill.data.build import PoseSequence, open_cache
 from thadistill.data.cache import Targets
 from thadistill.data.character import Character
+from thadistill.devices import trainer_device
 from thadistill.distillation import distill, train_one
 from thadistill.errors import UserError
 from thadistill.evaluation import cached_targets
@@ -32,7 +33,7 @@ from thadistill.metrics.speed import Contestant, measure_speeds
 from thadistill.record import Run
 from thadistill.student import BodyRotator
 from thadistill.tables.ledger import SCALES, Row
-from thadistill.targets import device, fill
+from thadistill.targets import fill
 from thadistill.teacher import Teacher
 
 
@@ -123,7 +124,7 @@ def rotator_row(config: DictConfig, out: Path) -> Row:
     Targets are made first, outside the budget and for all rows alike: the rows differ in nothing but their overrides.
     """
     character: Character = hydra.utils.instantiate(config.character)
-    teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device(config))
+    teacher: Teacher = hydra.utils.instantiate(config.teacher, device=trainer_device(config.trainer))
     poses = {
         "posed": (hydra.utils.instantiate(config.recipe.targets.poses), config.recipe.targets.posed),
         "evaluation": (PoseSequence(seed=config.evaluation.seed), config.evaluation.poses),
@@ -141,7 +142,7 @@ def rotator_row(config: DictConfig, out: Path) -> Row:
     run = Run(out, config)
     return {
         **judge_rotator(
-            module.student().eval().to(device(config)),
+            module.student().eval().to(trainer_device(config.trainer)),
             caches["evaluation"].open(config.evaluation.poses),
             character.image,
         ),
