@@ -80,6 +80,7 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
     if not FIRST_PROCESS:
         return {}
     model = CharacterModel(character.image, trained.face.cpu(), trained.body.cpu()).to(device).eval()
+    save_face_mask(trained.mask, model.save(out / "character_model") / "face_mask.png")
     with run.stage("evaluation") as told:
         told["detail"] = f"{len(trained.evaluation)} poses"
         metrics, grid = _evaluate(config, model, trained.evaluation, character.image, trained.mask)
@@ -88,7 +89,7 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
             speed = student_frame_rate(model, config.evaluation.runtime)
             metrics |= speed | teacher_frame_rate(teacher, character.image)
             told["detail"] = f"student {metrics['student_ms']:.1f} ms, teacher {metrics['teacher_ms']:.0f} ms a frame"
-    _write(run, config, out, budget, model, trained.mask, character, teacher, metrics, grid)
+    _write(run, config, out, budget, model, character, teacher, metrics, grid)
     return metrics
 
 
@@ -201,14 +202,11 @@ def _write(
     out: Path,
     budget: float,
     model: CharacterModel,
-    mask: Float[Tensor, "1 512 512"],
     character: Character,
     teacher: Teacher,
     metrics: dict[str, Any],
     grid: Image.Image,
 ) -> None:
-    folder = model.save(out / "character_model")
-    save_face_mask(mask, folder / "face_mask.png")
     grid.save(out / "preview.png")
     rows = metrics.pop("per_pose")
     write_csv(out / "metrics.csv", rows)
