@@ -52,7 +52,8 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         out: gets ``character_model/``, ``report.md``, ``metrics.json``, ``metrics.csv``, ``preview.png``, checkpoints.
         process_started: ``time.monotonic()`` from which the budget counts.
     """
-    device, budget = trainer_device(config.trainer), budget_of(config)
+    device = trainer_device(config.trainer)
+    budget = budget_of(config, *(config.recipe[part] for part in get_args(Part)))
     check_targets(config)
     run = Run(out, config)
     if (out / "metrics.json").is_file() and run.state.get("done"):
@@ -66,10 +67,13 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
     began = time.time() - (time.monotonic() - process_started) - 60 * run.minutes
     with run.stage("start", process_started) as told:
         told["detail"] = "imports, weights, character"
-    beside = Beside(config, out / "face", budget, began) if at_once(config, device) else None
+    beside = None
+    if budget is not None and at_once(config, device):
+        beside = Beside(config, out / "face", budget, began)
     with beside or nullcontext():
         console.print(
-            f"{character.name} from {teacher.name}, recipe {config.recipe.name}: {budget:g} minutes, into {shown(out)}",
+            f"{character.name} from {teacher.name}, recipe {config.recipe.name}: "
+            f"{'to its last example' if budget is None else f'{budget:g} minutes'}, into {shown(out)}",
             soft_wrap=True,
         )
         sets = TargetSets(config, teacher, character.image, budget)
@@ -105,7 +109,7 @@ class Trained(NamedTuple):
 def _in_turn(run: Run, config: DictConfig, character: Character, sets: TargetSets, out: Path) -> Trained:
     """One step after the other, each with all of the machine."""
     targets = sets.build(run, ("validation", "validation_face", "evaluation", "face", "posed"))
-    share = config.recipe.face_morpher.share * sets.budget
+    share = None if sets.budget is None else config.recipe.face_morpher.share * sets.budget
     face, mask = face_morpher_step(run, config, character, targets, lambda: share, out / "face")
     scene = Scene(character.image, targets["validation"], mask, face, sets.teacher)
     body = _body_rotator_step(run, config, character, targets, sets.budget, out, scene=scene)
@@ -138,13 +142,16 @@ def _body_rotator_step(
     config: DictConfig,
     character: Character,
     targets: Mapping[str, Targets],
-    budget: float,
+    budget: float | None,
     out: Path,
     scene: Scene | None = None,
     progress: L.Callback | None = None,
     most: int = 0,
 ) -> BodyRotator:
-    minutes = run.planned("body_minutes", lambda: max(0.02 * budget, training_ends(config, budget) - run.minutes))
+    def left() -> float | None:
+        return None if budget is None else max(0.02 * budget, training_ends(config, budget) - run.minutes)
+
+    minutes = run.planned("body_minutes", left)
     posed = targets["posed"]
     with run.stage("body rotator") as told:
         body, trainer = train_body_rotator(
@@ -200,7 +207,7 @@ def _write(
     run: Run,
     config: DictConfig,
     out: Path,
-    budget: float,
+    budget: float | None,
     model: CharacterModel,
     character: Character,
     teacher: Teacher,
@@ -240,7 +247,7 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
     """
     if config.module not in SETS:
         raise UserError(f"module={config.module}; expected one of {', '.join(SETS)}")
-    device, budget = trainer_device(config.trainer), budget_of(config)
+    device, budget = trainer_device(config.trainer), budget_of(config, config.recipe[config.module])
     check_targets(config)
     run = Run(out, config)
     check_student(config, [config.module])
@@ -250,7 +257,7 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
     with run.stage("start", process_started):
         pass
     targets = TargetSets(config, teacher, character.image, budget).build(run, SETS[config.module])
-    minutes = run.planned("minutes", lambda: max(0.02 * budget, budget - run.minutes))
+    minutes = run.planned("minutes", lambda: None if budget is None else max(0.02 * budget, budget - run.minutes))
     with run.stage("training"):
         if config.module == "face_morpher":
             mask = character.face_mask

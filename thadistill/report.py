@@ -124,6 +124,8 @@ def distill_report(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> st
     stages = "\n".join(rows + beside)
     total = sum(stage["minutes"] for stage in summary["stages"])
     env = summary["environment"]
+    minutes = summary["budget_minutes"]
+    budget = "no clock: the recipe counts examples" if minutes is None else f"budget {minutes:g} minutes"
     return f"""# {summary["character"]} distilled from {summary["teacher"]}
 
 ![teacher, student, error](preview.png)
@@ -139,7 +141,7 @@ Showing the face-morphed image without moving it gives {summary["psnr_unmoved"]:
 | step | minutes | what |
 |---|---|---|
 {stages}
-| all | {total:.2f} | budget {summary["budget_minutes"]:g} minutes |
+| all | {total:.2f} | {budget} |
 
 Recipe `{summary["recipe"]}`, seed {summary["seed"]}, {env["hardware"]}, torch {env["torch"]}, Python {env["python"]},
 thadistill {env["thadistill"]}, commit {env["commit"] or "unknown"}.

@@ -36,20 +36,24 @@ def default_budget(config: DictConfig) -> float:
     return 4.7 if config.teacher.name == "puppet" else 10.0
 
 
-def budget_of(config: DictConfig) -> float:
-    """Minutes of wall-clock that were asked for, else what suits the machine.
+def budget_of(config: DictConfig, *schedules: DictConfig) -> float | None:
+    """Minutes of wall-clock that were asked for, else what suits the machine; None: no clock.
+
+    ``schedules``: the recipes, or the stage, that are to be trained. Those that count examples end with the last of them,
+    however long that takes, unless minutes are given.
 
     Raises: UserError when they are not above 0.
     """
     if config.budget_minutes is None:
-        return default_budget(config)
+        counted = all(schedule.progress_by == "examples" for schedule in schedules)
+        return None if counted else default_budget(config)
     if config.budget_minutes <= 0:
         raise UserError(f"budget_minutes={config.budget_minutes}; expected minutes above 0")
     return float(config.budget_minutes)
 
 
 def training_ends(config: DictConfig, budget: float) -> float:
-    """The minute of the whole at which training is over; what comes after it is evaluation."""
+    """The minute of a budget at which training is over; what comes after it is evaluation."""
     last = 0.1 + 0.007 * config.evaluation.poses if trainer_device(config.trainer).type == "cpu" else 0.3
     last += 0.15 if config.evaluation.speed else 0
     return budget - min(last, 0.2 * budget)
@@ -120,7 +124,8 @@ class TargetSets:
     Args:
         config: conf/distill.yaml or conf/train.yaml, composed.
         image: the character's.
-        budget: minutes of the whole; the recipe gives shares of it to the teacher.
+        budget: minutes of the whole, of which the recipe gives shares to the teacher; None: no clock, all that the recipe
+            asks for.
         slower: how many times longer those may take, where a process has a part of the machine.
         say: is told how far it is, in place of a progress bar.
     """
@@ -130,7 +135,7 @@ class TargetSets:
         config: DictConfig,
         teacher: Teacher,
         image: Float[Tensor, "4 512 512"],
-        budget: float,
+        budget: float | None,
         slower: float = 1.0,
         say: Callable[[str], None] | None = None,
     ) -> None:
@@ -141,14 +146,16 @@ class TargetSets:
         faces = faces_beside(training)
         validation = PoseSequence(seed=config.validation.seed)
         watched = validation_poses(config)
+
+        def minutes(share: float) -> float | None:
+            return None if budget is None else slower * share * budget
+
         self.wanted = {
             "validation": Wanted("posed", validation, watched),
             "validation_face": Wanted("face", validation, max(watched, 4 * config.validation.poses)),
             "evaluation": Wanted("posed", PoseSequence(seed=config.evaluation.seed), config.evaluation.poses),
-            "face": Wanted("face", faces, recipe.face, slower * recipe.face_share * budget, recipe.rounded),
-            "posed": Wanted(
-                "posed", training, most_posed(config), slower * recipe.posed_share * budget, recipe.rounded
-            ),
+            "face": Wanted("face", faces, recipe.face, minutes(recipe.face_share), recipe.rounded),
+            "posed": Wanted("posed", training, most_posed(config), minutes(recipe.posed_share), recipe.rounded),
         }
 
     def cache(self, name: str) -> TargetCache:

@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 from torch import Tensor
 
-from thadistill.callbacks import Budget, BudgetBar, ImageGrids, Scene
+from thadistill.callbacks import Budget, BudgetBar, Checks, ImageGrids, Scene
 from thadistill.data.cache import Targets
 from thadistill.data.character import Character
 from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
@@ -99,7 +99,7 @@ def face_morpher_step(
     config: DictConfig,
     character: Character,
     targets: Mapping[str, Targets],
-    minutes: Callable[[], float],
+    minutes: Callable[[], float | None],
     folder: Path,
     progress: L.Callback | None = None,
 ) -> tuple[FaceMorpher, Float[Tensor, "1 512 512"]]:
@@ -183,18 +183,16 @@ def fit(
         every = timedelta(minutes=config.keep_every)
         kept = [ModelCheckpoint(folder / "kept", train_time_interval=every, save_top_k=-1, save_weights_only=True)]
     settings: dict[str, Any] = placed(config.trainer)
-    checks = config.validation.checks
-    if checks and minutes is not None:
-        settings |= {"val_check_interval": timedelta(seconds=max(5, 60 * minutes / (checks + 0.5)))}
-    elif checks:
-        settings |= {"val_check_interval": 1000}
-    else:
-        data.validation = None
-        settings |= {"limit_val_batches": 0}
+    checks: list[L.Callback] = []
+    if config.trainer.val_check_interval is None:
+        checks = [Checks(config.validation.checks)]
+        if not config.validation.checks:
+            data.validation = None
+            settings |= {"limit_val_batches": 0}
     trainer: L.Trainer = hydra.utils.instantiate(
         config.trainer,
         logger=loggers(config, folder),
-        callbacks=[budget, ImageGrids(folder / "grids"), saving, final, *kept, *callbacks],
+        callbacks=[budget, *checks, ImageGrids(folder / "grids"), saving, final, *kept, *callbacks],
         default_root_dir=folder,
         **settings,
     )
