@@ -77,7 +77,7 @@ def test_without_a_clock_training_ends_with_its_last_example(
 ) -> None:
     monkeypatch.setattr("thadistill.targets.default_budget", lambda config: 0.01)
     config = composed(
-        "recipe=paper", "budget_minutes=null", "recipe.face_morpher.examples=40", "recipe.body_rotator.examples=12",
+        "recipe=paper", "budget_minutes=null", "recipe.face_morpher.examples=80", "recipe.body_rotator.examples=20",
         "recipe.body_rotator.stream.batch_size=2", f"targets={targets / 'paper'}", f"out={tmp_path / 'run'}",
         "validation.checks=2",
     )  # fmt: skip
@@ -85,7 +85,7 @@ def test_without_a_clock_training_ends_with_its_last_example(
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["budget_minutes"] is None
     assert "no clock" in (tmp_path / "run" / "report.md").read_text()
-    for part, examples in (("face", 40), ("body", 12)):
+    for part, examples in (("face", 80), ("body", 20)):
         kept = torch.load(tmp_path / "run" / part / "final.ckpt", weights_only=True)
         assert kept["callbacks"]["Budget"]["examples"] == examples
         assert len(list((tmp_path / "run" / part / "grids").glob("*.png"))) == 3  # two checks, and the end

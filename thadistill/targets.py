@@ -1,4 +1,8 @@
-"""Targets of a distillation: what recipe and budget ask of the teacher, built or found in the cache."""
+"""Targets of a distillation: what recipe and budget ask of the teacher, built or found in the cache.
+
+:class:`TargetSets` is the one place that knows which poses a set has and how its targets are made; whoever builds or reads
+one asks it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import hydra
 from jaxtyping import Float
@@ -115,6 +119,9 @@ class Wanted(NamedTuple):
     rounded: bool = False
 
 
+SETS = ("posed", "face", "validation", "validation_face", "evaluation")
+
+
 class TargetSets:
     """The target sets of a distillation by name.
 
@@ -162,10 +169,11 @@ class TargetSets:
         """Where a set lies, or is to lie."""
         folder = None if self.config.targets is None else Path(self.config.targets) / name
         wanted = self.wanted[name]
-        with self._precision(name):
+        with self.precision(name):
             return open_cache(wanted.kind, self.teacher, self.image, wanted.poses, folder)
 
-    def _precision(self, name: str) -> AbstractContextManager[None]:
+    def precision(self, name: str) -> AbstractContextManager[None]:
+        """Within it, the teacher computes as this set asks for; its key says so."""
         return self.teacher.rounded() if self.wanted[name].rounded else nullcontext()
 
     def build(self, run: Run, names: Iterable[str]) -> dict[str, Targets]:
@@ -183,19 +191,28 @@ class TargetSets:
             made[name] = cache.open(used)
         return made
 
+    def complete(self, *names: str) -> dict[str, Targets]:
+        """Sets of all the poses that the recipe asks for, however long the missing ones take."""
+        made = {}
+        for name in names:
+            cache, most = self.cache(name), self.wanted[name].most
+            self.fill(name, cache, most, None)
+            made[name] = cache.open(min(len(cache), most))
+        return made
+
     def fill(self, name: str, cache: TargetCache, count: int, minutes: float | None) -> int:
         """Builds up to ``count`` poses of a set; returns how many there are."""
         if len(cache) >= count:
             return len(cache)
         say, seconds, title = self.say, None if minutes is None else 60 * minutes, name.replace("_", " ")
         given = (cache, self.teacher, self.image, self.wanted[name].poses, count)
-        with self._precision(name):
+        with self.precision(name):
             if say is None:
-                return fill(*given, seconds, title)
+                return _fill(*given, seconds, title)
             return build_targets(*given, seconds=seconds, report=lambda done: say(f"teacher: {done} poses, {title}"))
 
 
-def fill(
+def _fill(
     cache: TargetCache,
     teacher: Teacher,
     image: Float[Tensor, "4 512 512"],
@@ -203,7 +220,6 @@ def fill(
     count: int,
     seconds: float | None,
     name: str,
-    **how: Any,
 ) -> int:
     """:func:`build_targets` under a progress bar; nothing happens where the cache has enough."""
     if len(cache) >= count:
@@ -218,4 +234,4 @@ def fill(
             share = max(done / count, 0 if seconds is None else (time.monotonic() - started) / seconds)
             bar.update(task, completed=min(1.0, share) * count, note=f"{done} poses")
 
-        return build_targets(cache, teacher, image, poses, count, seconds=seconds, report=report, **how)
+        return build_targets(cache, teacher, image, poses, count, seconds=seconds, report=report)

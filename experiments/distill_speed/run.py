@@ -26,13 +26,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from thadistill.cli.app import conf_dir, with_start
-from thadistill.data.build import PoseSequence, open_cache
 from thadistill.devices import trainer_device
 from thadistill.evaluation import cached_targets, evaluate
 from thadistill.images import load_face_mask
 from thadistill.lit import BodyRotatorModule
 from thadistill.report import environment, write_csv
 from thadistill.student import CharacterModel
+from thadistill.targets import TargetSets
 
 HERE = Path(__file__).parent
 FIGURES = ("psnr", "psnr_display", "face_psnr", "eye_mouth_psnr", "flow_epe_px")
@@ -112,12 +112,10 @@ def on_the_way(config: DictConfig, out: Path, started: float) -> list[tuple[floa
 
 def points(config: DictConfig, out: Path, run: dict[str, float]) -> list[dict[str, Any]]:
     """A row for each kept checkpoint, and one for the end."""
-    place = Path(config.targets) / "evaluation"
     finished = CharacterModel.load(out / "character_model")
     mask = load_face_mask(out / "character_model" / "face_mask.png")
     teacher = hydra.utils.instantiate(config.teacher, device=trainer_device(config.trainer))
-    poses = PoseSequence(seed=config.evaluation.seed)
-    targets = open_cache("posed", teacher, finished.image, poses, place).open(config.evaluation.poses)
+    targets = TargetSets(config, teacher, finished.image, None).complete("evaluation")["evaluation"]
     given = list(cached_targets(targets, finished.image))
     rows = []
     for minutes, model in [*on_the_way(config, out, run["started"]), (run["minutes"], finished)]:

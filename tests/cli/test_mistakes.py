@@ -57,7 +57,7 @@ MISTAKES = [
     (["evaluate"], "model= is missing"),
     (["benchmark", "model=absent"], "absent has no character_model.yaml"),
     (["benchmark"], "expected either model=DIR or teacher=NAME"),
-    (["cache", "kind=both", "teacher=puppet"], "expected kind posed or face"),
+    (["cache", "kind=both", "teacher=puppet"], "kind=both; expected one of posed, face"),
     (["prepare", "image=absent.png"], "absent.png does not exist"),
     (["assets", "pull=tha7"], "tha7"),
     (["distill", "teacher=tha4"], "expected weights=PATH"),

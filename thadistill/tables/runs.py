@@ -20,7 +20,6 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from thadistill.cli.app import conf_dir
-from thadistill.data.build import PoseSequence, open_cache
 from thadistill.data.cache import Targets
 from thadistill.data.character import Character
 from thadistill.devices import trainer_device
@@ -33,7 +32,7 @@ from thadistill.metrics.speed import Contestant, measure_speeds
 from thadistill.record import Run
 from thadistill.student import BodyRotator
 from thadistill.tables.ledger import SCALES, Row
-from thadistill.targets import fill
+from thadistill.targets import TargetSets
 from thadistill.teacher import Teacher
 
 
@@ -125,15 +124,7 @@ def rotator_row(config: DictConfig, out: Path) -> Row:
     """
     character: Character = hydra.utils.instantiate(config.character)
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device=trainer_device(config.trainer))
-    poses = {
-        "posed": (hydra.utils.instantiate(config.recipe.targets.poses), config.recipe.targets.posed),
-        "evaluation": (PoseSequence(seed=config.evaluation.seed), config.evaluation.poses),
-    }
-    caches = {}
-    for name, (sequence, count) in poses.items():
-        place = None if config.targets is None else Path(config.targets) / name
-        caches[name] = open_cache("posed", teacher, character.image, sequence, place)
-        fill(caches[name], teacher, character.image, sequence, count, None, name.replace("_", " "))
+    targets = TargetSets(config, teacher, character.image, None).complete("posed", "validation", "evaluation")
     train_one(config, out, time.monotonic())
     checkpoint = torch.load(out / "final.ckpt", map_location="cpu", weights_only=True)
     network: BodyRotator = hydra.utils.instantiate(config.student.body_rotator)
@@ -143,12 +134,12 @@ def rotator_row(config: DictConfig, out: Path) -> Row:
     return {
         **judge_rotator(
             module.student().eval().to(trainer_device(config.trainer)),
-            caches["evaluation"].open(config.evaluation.poses),
+            targets["evaluation"],
             character.image,
         ),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "steps": checkpoint["global_step"],
-        "poses": config.recipe.targets.posed,
+        "poses": run.state["plan"]["posed_poses"],
         "budget_minutes": config.budget_minutes,
         "minutes": run.minutes,
         "recipe": config.recipe.name,
