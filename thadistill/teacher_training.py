@@ -21,6 +21,7 @@ from thadistill.devices import trainer_device
 from thadistill.errors import UserError
 from thadistill.features import PerceptualLoss
 from thadistill.lit.teacher import Phase, TeacherModule, start_unmoved
+from thadistill.record import Run
 from thadistill.targets import budget_of
 from thadistill.teacher.face_stages import FaceStages
 from thadistill.teacher.tha4 import BodyMorpher, Upscaler
@@ -39,6 +40,7 @@ def train_teacher(config: DictConfig, out: Path) -> float:
     Raises: UserError.
     """
     trainer_device(config.trainer)
+    Run(out, config).save()
     seed_everything(config.seed, verbose=False)
     module = build_module(config)
     split = build_split(config)

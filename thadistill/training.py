@@ -237,5 +237,5 @@ def check_checkpoint(path: Path, module: L.LightningModule) -> None:
 
 
 def loggers(config: DictConfig, folder: Path) -> list[Any]:
-    """The configured loggers, each writing below ``folder``."""
-    return [hydra.utils.instantiate({**logger, "save_dir": str(folder)}) for logger in config.logger.values()]
+    """The configured loggers, each writing below ``folder`` unless its ``save_dir`` says otherwise."""
+    return [hydra.utils.instantiate({"save_dir": str(folder), **logger}) for logger in config.logger.values()]

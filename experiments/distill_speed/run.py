@@ -134,7 +134,7 @@ def main() -> None:
     out = HERE / "outputs" / given.name
     shutil.rmtree(out, ignore_errors=True)
     overrides = [*with_start("distill", overrides), f"budget_minutes={given.minutes}", f"keep_every={given.keep}"]
-    overrides += [f"out={out}", f"targets={out}/targets", f"logs={out}/logs"]
+    overrides += [f"out={out}", f"targets={out}/targets"]
     run = measured(overrides, out / "log.txt")
     config = composed(overrides)
     made = json.loads((out / "metrics.json").read_text())
@@ -153,7 +153,7 @@ def main() -> None:
         "stolen": run["stolen"],
         "peak_mb": run["peak_mb"],
         "peak_with_files_mb": run["peak_with_files_mb"],
-        "overrides": " ".join(sorted(o for o in overrides if not o.startswith(("out=", "targets=", "logs=")))),
+        "overrides": " ".join(sorted(o for o in overrides if not o.startswith(("out=", "targets=")))),
     }
     rows = [about | row for row in points(config, out, run)]
     before = []
