@@ -162,7 +162,7 @@ def _end_with_the_first() -> None:
 
 
 def _teach(work: Work, tell: Connection) -> None:
-    """Posed targets, faces, the face mask, the face morpher; each goes on where an earlier run left it."""
+    """All targets, the face mask, the face morpher; each goes on where an earlier run left it."""
     config = OmegaConf.create(work.config)
     run = Run(work.folder, config)
     seed_everything(config.seed, verbose=False)
@@ -173,7 +173,7 @@ def _teach(work: Work, tell: Connection) -> None:
         tell.send(("doing", text))
 
     sets = TargetSets(config, teacher, character.image, work.budget, work.slower, say)
-    targets = sets.build(run, ("posed", "face", "held_out_face"))
+    targets = sets.build(run, ("posed", "face", "validation_face", "evaluation"))
 
     def minutes() -> float:
         """Until the rotator's training ends."""

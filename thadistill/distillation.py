@@ -27,6 +27,7 @@ from thadistill.console import FIRST_PROCESS, console, shown
 from thadistill.data.cache import SHARD, Targets
 from thadistill.data.character import Character
 from thadistill.data.face_mask import face_mask_from_targets
+from thadistill.devices import trainer_device
 from thadistill.errors import UserError
 from thadistill.evaluation import cached_target, cached_targets, evaluate, quality_grid
 from thadistill.frame_rate import student_frame_rate, teacher_frame_rate
@@ -38,7 +39,7 @@ from thadistill.report import distill_report, environment, given_overrides, writ
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
 from thadistill.student.body_rotator import Motion
 from thadistill.student.start import Part, start
-from thadistill.targets import TargetSets, budget_of, check_targets, device, training_ends
+from thadistill.targets import TargetSets, budget_of, check_targets, training_ends
 from thadistill.teacher import Teacher
 from thadistill.training import face_morpher_step, train_body_rotator, train_face_morpher, trained_face_morpher
 
@@ -51,7 +52,8 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         out: gets ``character_model/``, ``report.md``, ``metrics.json``, ``metrics.csv``, ``preview.png``, checkpoints.
         process_started: ``time.monotonic()`` from which the budget counts.
     """
-    budget = budget_of(config)
+    device = trainer_device(config.trainer)
+    budget = budget_of(config, *(config.recipe[part] for part in get_args(Part)))
     check_targets(config)
     run = Run(out, config)
     if (out / "metrics.json").is_file() and run.state.get("done"):
@@ -59,16 +61,19 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         return json.loads((out / "metrics.json").read_text())
     check_student(config)
     character: Character = hydra.utils.instantiate(config.character)
-    teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device(config))
+    teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device)
     seed_everything(config.seed, verbose=False)
     run.save()
     began = time.time() - (time.monotonic() - process_started) - 60 * run.minutes
     with run.stage("start", process_started) as told:
         told["detail"] = "imports, weights, character"
-    beside = Beside(config, out / "face", budget, began) if at_once(config, device(config)) else None
+    beside = None
+    if budget is not None and at_once(config, device):
+        beside = Beside(config, out / "face", budget, began)
     with beside or nullcontext():
         console.print(
-            f"{character.name} from {teacher.name}, recipe {config.recipe.name}: {budget:g} minutes, into {shown(out)}",
+            f"{character.name} from {teacher.name}, recipe {config.recipe.name}: "
+            f"{'to its last example' if budget is None else f'{budget:g} minutes'}, into {shown(out)}",
             soft_wrap=True,
         )
         sets = TargetSets(config, teacher, character.image, budget)
@@ -78,16 +83,17 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         torch.distributed.destroy_process_group()  # what is measured from here on is not gathered
     if not FIRST_PROCESS:
         return {}
-    model = CharacterModel(character.image, trained.face.cpu(), trained.body.cpu()).to(device(config)).eval()
+    model = CharacterModel(character.image, trained.face.cpu(), trained.body.cpu()).to(device).eval()
+    save_face_mask(trained.mask, model.save(out / "character_model") / "face_mask.png")
     with run.stage("evaluation") as told:
-        told["detail"] = f"{len(trained.held_out)} held-out poses"
-        metrics, grid = _evaluate(config, model, trained.held_out, character.image, trained.mask)
+        told["detail"] = f"{len(trained.evaluation)} poses"
+        metrics, grid = _evaluate(config, model, trained.evaluation, character.image, trained.mask)
     if config.evaluation.speed:
         with run.stage("frame rate") as told:
             speed = student_frame_rate(model, config.evaluation.runtime)
             metrics |= speed | teacher_frame_rate(teacher, character.image)
             told["detail"] = f"student {metrics['student_ms']:.1f} ms, teacher {metrics['teacher_ms']:.0f} ms a frame"
-    _write(run, config, out, budget, model, trained.mask, character, teacher, metrics, grid)
+    _write(run, config, out, budget, model, character, teacher, metrics, grid)
     return metrics
 
 
@@ -97,24 +103,24 @@ class Trained(NamedTuple):
     face: FaceMorpher
     body: BodyRotator
     mask: Float[Tensor, "1 512 512"]
-    held_out: Targets
+    evaluation: Targets
 
 
 def _in_turn(run: Run, config: DictConfig, character: Character, sets: TargetSets, out: Path) -> Trained:
     """One step after the other, each with all of the machine."""
-    targets = sets.build(run, ("held_out", "held_out_face", "face", "posed"))
-    share = config.recipe.face_morpher.share * sets.budget
+    targets = sets.build(run, ("validation", "validation_face", "evaluation", "face", "posed"))
+    share = None if sets.budget is None else config.recipe.face_morpher.share * sets.budget
     face, mask = face_morpher_step(run, config, character, targets, lambda: share, out / "face")
-    scene = Scene(character.image, targets["held_out"], mask, face, sets.teacher)
+    scene = Scene(character.image, targets["validation"], mask, face, sets.teacher)
     body = _body_rotator_step(run, config, character, targets, sets.budget, out, scene=scene)
-    return Trained(face, body, mask, targets["held_out"])
+    return Trained(face, body, mask, targets["evaluation"])
 
 
 def _at_once(
     beside: Beside, run: Run, config: DictConfig, character: Character, sets: TargetSets, out: Path
 ) -> Trained:
     """The body rotator here; what it trains on, and the face morpher, in the second process."""
-    targets = sets.build(run, ("held_out", "held_out_face"))
+    targets = sets.build(run, ("validation",))
     posed = sets.cache("posed")
     wanted = sets.wanted["posed"]
     with run.stage("targets: posed") as told:
@@ -128,7 +134,7 @@ def _at_once(
         told["detail"] = "waiting for the second process"
     run.take_in(out / "face", "beside")
     face, mask = trained_face_morpher(config, out / "face"), load_face_mask(out / "face" / "face_mask.png")
-    return Trained(face, body, mask, targets["held_out"])
+    return Trained(face, body, mask, sets.cache("evaluation").open(config.evaluation.poses))
 
 
 def _body_rotator_step(
@@ -136,17 +142,20 @@ def _body_rotator_step(
     config: DictConfig,
     character: Character,
     targets: Mapping[str, Targets],
-    budget: float,
+    budget: float | None,
     out: Path,
     scene: Scene | None = None,
     progress: L.Callback | None = None,
     most: int = 0,
 ) -> BodyRotator:
-    minutes = run.planned("body_minutes", lambda: max(0.02 * budget, training_ends(config, budget) - run.minutes))
+    def left() -> float | None:
+        return None if budget is None else max(0.02 * budget, training_ends(config, budget) - run.minutes)
+
+    minutes = run.planned("body_minutes", left)
     posed = targets["posed"]
     with run.stage("body rotator") as told:
         body, trainer = train_body_rotator(
-            config, character.image, posed, targets["held_out"], minutes, out / "body", scene, progress, most
+            config, character.image, posed, targets["validation"], minutes, out / "body", scene, progress, most
         )
         told["detail"] = f"{trainer.global_step:,} steps on {len(posed)} poses"
     return body
@@ -167,11 +176,11 @@ def check_student(config: DictConfig, parts: Iterable[Part] = get_args(Part)) ->
 def _evaluate(
     config: DictConfig,
     model: CharacterModel,
-    held_out: Targets,
+    evaluation: Targets,
     image: Float[Tensor, "4 512 512"],
     mask: Float[Tensor, "1 512 512"],
 ) -> tuple[dict[str, Any], Image.Image]:
-    place = device(config)
+    place = model.image.device
     alone, unmoved = [], []
     folded = model.compile(runtime="folded")  # the same but for rounding, several times faster on a CPU
 
@@ -183,31 +192,28 @@ def _evaluate(
         alone.append(psnr(model.body_rotator.render(motion, target.face_morphed).blended, target.posed))
         unmoved.append(psnr(target.face_morphed, target.posed))
 
-    given = cached_targets(held_out, image)
+    given = cached_targets(evaluation, image)
     with progress_bar() as bar:
-        task = bar.add_task("evaluation", total=len(held_out), note="")
+        task = bar.add_task("evaluation", total=len(evaluation), note="")
         metrics, _ = evaluate(
             student, given, mask, config.evaluation.perceptual, lambda done: bar.update(task, completed=done), watch
         )
     metrics["psnr_teacher_face"] = float(torch.cat(alone).mean())
     metrics["psnr_unmoved"] = float(torch.cat(unmoved).mean())
-    return metrics, quality_grid(student, lambda index: cached_target(held_out, image, index), metrics["per_pose"])
+    return metrics, quality_grid(student, lambda index: cached_target(evaluation, image, index), metrics["per_pose"])
 
 
 def _write(
     run: Run,
     config: DictConfig,
     out: Path,
-    budget: float,
+    budget: float | None,
     model: CharacterModel,
-    mask: Float[Tensor, "1 512 512"],
     character: Character,
     teacher: Teacher,
     metrics: dict[str, Any],
     grid: Image.Image,
 ) -> None:
-    folder = model.save(out / "character_model")
-    save_face_mask(mask, folder / "face_mask.png")
     grid.save(out / "preview.png")
     rows = metrics.pop("per_pose")
     write_csv(out / "metrics.csv", rows)
@@ -220,7 +226,7 @@ def _write(
         "size_mb": model.size_mb,
         "stages": run.state["stages"],
         "beside": run.state.get("beside", []),
-        "environment": environment(),
+        "environment": environment(model.image.device),
         "overrides": given_overrides(),
         "command": " ".join(["thadistill", *sys.argv[0].split()[1:], *sys.argv[1:]]),
     }
@@ -231,7 +237,7 @@ def _write(
     run.save()
 
 
-SETS = {"face_morpher": ("held_out_face", "face"), "body_rotator": ("held_out", "posed")}
+SETS = {"face_morpher": ("validation_face", "face"), "body_rotator": ("validation", "posed")}
 
 
 def train_one(config: DictConfig, out: Path, process_started: float) -> float:
@@ -241,28 +247,28 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
     """
     if config.module not in SETS:
         raise UserError(f"module={config.module}; expected one of {', '.join(SETS)}")
-    budget = budget_of(config)
+    device, budget = trainer_device(config.trainer), budget_of(config, config.recipe[config.module])
     check_targets(config)
     run = Run(out, config)
     check_student(config, [config.module])
     character: Character = hydra.utils.instantiate(config.character)
-    teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device(config))
+    teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device)
     seed_everything(config.seed, verbose=False)
     with run.stage("start", process_started):
         pass
     targets = TargetSets(config, teacher, character.image, budget).build(run, SETS[config.module])
-    minutes = run.planned("minutes", lambda: max(0.02 * budget, budget - run.minutes))
+    minutes = run.planned("minutes", lambda: None if budget is None else max(0.02 * budget, budget - run.minutes))
     with run.stage("training"):
         if config.module == "face_morpher":
             mask = character.face_mask
             mask = face_mask_from_targets(targets["face"], character.image) if mask is None else mask
-            scene = Scene(character.image, targets["held_out_face"], mask)
+            scene = Scene(character.image, targets["validation_face"], mask)
             _, trainer = train_face_morpher(
-                config, targets["face"], targets["held_out_face"], mask, minutes, out, scene=scene
+                config, targets["face"], targets["validation_face"], mask, minutes, out, scene=scene
             )
         else:
-            scene = Scene(character.image, targets["held_out"], character.face_mask, teacher=teacher)
+            scene = Scene(character.image, targets["validation"], character.face_mask, teacher=teacher)
             _, trainer = train_body_rotator(
-                config, character.image, targets["posed"], targets["held_out"], minutes, out, scene
+                config, character.image, targets["posed"], targets["validation"], minutes, out, scene
             )
     return float(trainer.callback_metrics.get("val/psnr", float("nan")))

@@ -6,7 +6,7 @@ emulate at a tenth of their speed, and torch's refuses the 1x1 convolutions that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -46,7 +46,7 @@ class Muon(Optimizer):
         params: Iterable[dict[str, Any]],
         lr: float = 3e-4,
         adam_lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.99),
+        betas: Sequence[float] = (0.9, 0.99),
         momentum: float = 0.95,
         iterations: int = 5,
         damping: float | None = None,

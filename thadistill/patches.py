@@ -46,7 +46,12 @@ def warp_patches(
 
 def _is_native(image: Tensor, insets: Tensor, grid_change: Tensor) -> bool:
     types = (image.dtype, insets.dtype, grid_change.dtype) == (torch.float32, torch.float16, torch.float32)
-    return types and len(image) == 4 and not grid_change.is_cuda and not (image.requires_grad or insets.requires_grad)
+    return (
+        types
+        and len(image) == 4
+        and grid_change.device.type == "cpu"
+        and not (image.requires_grad or insets.requires_grad)
+    )
 
 
 @functools.cache

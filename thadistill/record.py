@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from thadistill.console import FIRST_PROCESS
+from thadistill.contents import keyed
 from thadistill.errors import UserError
 from thadistill.report import write_json
 
@@ -20,18 +21,15 @@ from thadistill.report import write_json
 class Run:
     """The folder of one distillation: its plan and what is done, in ``run.json``.
 
-    Raises: UserError when the folder holds a run of another configuration.
+    Raises: UserError when the folder holds a run of another configuration, or of another picture, mask, init, pose file.
     """
 
     def __init__(self, folder: Path, config: DictConfig) -> None:
         self.folder = folder
-        content = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(content, dict)
-        for key in ("out", "logs", "logger", "trainer"):  # may change without changing the result
-            content.pop(key, None)
+        content, hashes = keyed(config)
         self.digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
         self.path = folder / "run.json"
-        self.state: dict[str, Any] = {"digest": self.digest, "plan": {}, "stages": []}
+        self.state: dict[str, Any] = {"digest": self.digest, "contents": hashes, "plan": {}, "stages": []}
         if self.path.is_file():
             try:
                 found = json.loads(self.path.read_text())
@@ -40,8 +38,11 @@ class Run:
                     f"{self.path} is damaged; expected a run's record: delete {folder} or give out="
                 ) from None
             if found.get("digest") != self.digest:
+                before = found.get("contents", {})
+                other = [key for key in sorted({*before, *hashes}) if before.get(key) != hashes.get(key)]
+                what = f"the content of {' and '.join(other)}" if other else "its configuration"
                 raise UserError(
-                    f"{folder} holds a run with key {found.get('digest')}; expected {self.digest}, as its configuration "
+                    f"{folder} holds a run with key {found.get('digest')}; expected {self.digest}, as {what} "
                     f"differs: give another out=, or delete the folder"
                 )
             self.state = found

@@ -18,6 +18,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 
 import thadistill
+from thadistill.devices import resolve_device
 from thadistill.errors import UserError
 from thadistill.metrics.speed import hardware
 
@@ -77,10 +78,10 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, text.getvalue())
 
 
-def environment() -> dict[str, Any]:
-    """What a result was measured on: hardware, versions, commit."""
+def environment(device: torch.device | None = None) -> dict[str, Any]:
+    """What a result was measured on: hardware, versions, commit. ``device``: which one; None: the GPU if there is one."""
     return {
-        "hardware": hardware("cuda" if torch.cuda.is_available() else "cpu"),
+        "hardware": hardware(resolve_device("auto") if device is None else device),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "thadistill": thadistill.__version__,
@@ -130,6 +131,8 @@ def distill_report(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> st
     stages = "\n".join(rows + beside)
     total = sum(stage["minutes"] for stage in summary["stages"])
     env = summary["environment"]
+    minutes = summary["budget_minutes"]
+    budget = "no clock: the recipe counts examples" if minutes is None else f"budget {minutes:g} minutes"
     return f"""# {summary["character"]} distilled from {summary["teacher"]}
 
 ![teacher, student, error](preview.png)
@@ -145,7 +148,7 @@ Showing the face-morphed image without moving it gives {summary["psnr_unmoved"]:
 | step | minutes | what |
 |---|---|---|
 {stages}
-| all | {total:.2f} | budget {summary["budget_minutes"]:g} minutes |
+| all | {total:.2f} | {budget} |
 
 Recipe `{summary["recipe"]}`, seed {summary["seed"]}, {env["hardware"]}, torch {env["torch"]}, Python {env["python"]},
 thadistill {env["thadistill"]}, commit {env["commit"] or "unknown"}.

@@ -17,9 +17,11 @@ from thadistill.callbacks.progress import progress_bar
 from thadistill.console import console
 from thadistill.data.datamodule import DistillDataModule
 from thadistill.data.triples import Split, TripleBatches, TripleStream
+from thadistill.devices import trainer_device
 from thadistill.errors import UserError
 from thadistill.features import PerceptualLoss
 from thadistill.lit.teacher import Phase, TeacherModule, start_unmoved
+from thadistill.record import Run
 from thadistill.targets import budget_of
 from thadistill.teacher.face_stages import FaceStages
 from thadistill.teacher.tha4 import BodyMorpher, Upscaler
@@ -37,6 +39,8 @@ def train_teacher(config: DictConfig, out: Path) -> float:
 
     Raises: UserError.
     """
+    trainer_device(config.trainer)
+    Run(out, config).save()
     seed_everything(config.seed, verbose=False)
     module = build_module(config)
     split = build_split(config)
@@ -49,7 +53,7 @@ def train_teacher(config: DictConfig, out: Path) -> float:
         TripleBatches(split.test, config.validation.poses * 32),
         config.seed,
     )
-    minutes = None if config.stage.progress_by == "examples" and config.budget_minutes is None else budget_of(config)
+    minutes = budget_of(config, config.stage)
     trainer = fit(module, data, config, config.stage, minutes, out, [BudgetBar(config.stage.name)])
     if trainer.is_global_zero:
         for name, network in named_networks(config.stage.name, module.network).items():

@@ -19,12 +19,13 @@ from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 from torch import Tensor
 
-from thadistill.callbacks import Budget, BudgetBar, ImageGrids, Scene
+from thadistill.callbacks import Budget, BudgetBar, Checks, ImageGrids, Scene
 from thadistill.data.cache import Targets
 from thadistill.data.character import Character
 from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
 from thadistill.data.error_map import ErrorMap
 from thadistill.data.face_mask import face_mask_from_targets
+from thadistill.devices import placed, trainer_device
 from thadistill.errors import UserError
 from thadistill.images import STUDENT_FACE_REGION, save_face_mask
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
@@ -65,7 +66,7 @@ def student_module(config: DictConfig, part: Part, **own: Any) -> Any:
 def train_face_morpher(
     config: DictConfig,
     targets: Targets,
-    held_out: Targets,
+    validation: Targets,
     mask: Float[Tensor, "1 512 512"],
     minutes: float | None,
     folder: Path,
@@ -87,7 +88,7 @@ def train_face_morpher(
     def train(**place: Any) -> Any:
         return stream(targets, crop, mask_weight=recipe.mask_weight, also=posed, errors=errors, **place)
 
-    data = DistillDataModule(train, WholeFaces(held_out, crop, config.validation.poses * 4), config.seed)
+    data = DistillDataModule(train, WholeFaces(validation, crop, config.validation.poses * 4), config.seed)
     shown = [progress or BudgetBar("face morpher"), *compared(config, folder, scene)]
     trainer = fit(module, data, config, recipe, minutes, folder, shown)
     return module.network, trainer
@@ -98,13 +99,13 @@ def face_morpher_step(
     config: DictConfig,
     character: Character,
     targets: Mapping[str, Targets],
-    minutes: Callable[[], float],
+    minutes: Callable[[], float | None],
     folder: Path,
     progress: L.Callback | None = None,
 ) -> tuple[FaceMorpher, Float[Tensor, "1 512 512"]]:
     """A distillation's face mask and trained face morpher; the mask is in ``folder`` too.
 
-    ``targets``: those named ``face``, ``held_out_face``, and ``posed`` for their faces. ``minutes``: planned when it begins.
+    ``targets``: ``face``, ``validation_face``, and ``posed`` for their faces. ``minutes``: planned when it begins.
     """
     with run.stage("face mask") as told:
         mask = character.face_mask
@@ -112,10 +113,10 @@ def face_morpher_step(
         mask = face_mask_from_targets(targets["face"], character.image) if mask is None else mask
         save_face_mask(mask, folder / "face_mask.png")
     planned = run.planned("face_minutes", minutes)
-    face, held_out, posed = (targets[name] for name in ("face", "held_out_face", "posed"))
+    face, validation, posed = (targets[name] for name in ("face", "validation_face", "posed"))
     with run.stage("face morpher") as told:
-        scene = Scene(character.image, held_out, mask)
-        network, trainer = train_face_morpher(config, face, held_out, mask, planned, folder, posed, scene, progress)
+        scene = Scene(character.image, validation, mask)
+        network, trainer = train_face_morpher(config, face, validation, mask, planned, folder, posed, scene, progress)
         faces = torch.cat([face.pose, posed.pose])[:, POSE_PARAMETERS.facial].unique(dim=0)  # posed ones share theirs
         told["detail"] = f"{trainer.global_step:,} steps on {len(faces)} faces"
     return network, mask
@@ -133,7 +134,7 @@ def train_body_rotator(
     config: DictConfig,
     image: Float[Tensor, "4 512 512"],
     targets: Targets,
-    held_out: Targets,
+    validation: Targets,
     minutes: float | None,
     folder: Path,
     scene: Scene | None = None,
@@ -152,7 +153,7 @@ def train_body_rotator(
     def train(**place: Any) -> Any:
         return stream(targets, errors=errors, most=most, **place)
 
-    data = DistillDataModule(train, WholeBodies(held_out, config.validation.poses), config.seed)
+    data = DistillDataModule(train, WholeBodies(validation, config.validation.poses), config.seed)
     shown = [progress or BudgetBar("body rotator"), *compared(config, folder, scene)]
     trainer = fit(module, data, config, recipe, minutes, folder, shown)
     return module.student(), trainer
@@ -169,7 +170,8 @@ def fit(
 ) -> L.Trainer:
     """Runs the trainer under the recipe's budget; an earlier ``last.ckpt`` in ``folder`` is continued."""
     quiet_lightning()
-    if not torch.cuda.is_available():
+    device = trainer_device(config.trainer)
+    if device.type == "cpu":
         keep_freed_memory()
     budget = Budget(minutes, recipe.examples, recipe.progress_by)
     saving = ModelCheckpoint(
@@ -180,19 +182,17 @@ def fit(
     if config.keep_every is not None:
         every = timedelta(minutes=config.keep_every)
         kept = [ModelCheckpoint(folder / "kept", train_time_interval=every, save_top_k=-1, save_weights_only=True)]
-    settings: dict[str, Any] = {}
-    checks = config.validation.checks
-    if checks and minutes is not None:
-        settings = {"val_check_interval": timedelta(seconds=max(5, 60 * minutes / (checks + 0.5)))}
-    elif checks:
-        settings = {"val_check_interval": 1000}
-    else:
-        data.validation = None
-        settings = {"limit_val_batches": 0}
+    settings: dict[str, Any] = placed(config.trainer)
+    checks: list[L.Callback] = []
+    if config.trainer.val_check_interval is None:
+        checks = [Checks(config.validation.checks)]
+        if not config.validation.checks:
+            data.validation = None
+            settings |= {"limit_val_batches": 0}
     trainer: L.Trainer = hydra.utils.instantiate(
         config.trainer,
         logger=loggers(config, folder),
-        callbacks=[budget, ImageGrids(folder / "grids"), saving, final, *kept, *callbacks],
+        callbacks=[budget, *checks, ImageGrids(folder / "grids"), saving, final, *kept, *callbacks],
         default_root_dir=folder,
         **settings,
     )
@@ -237,5 +237,5 @@ def check_checkpoint(path: Path, module: L.LightningModule) -> None:
 
 
 def loggers(config: DictConfig, folder: Path) -> list[Any]:
-    """The configured loggers, each writing below ``folder``."""
-    return [hydra.utils.instantiate({**logger, "save_dir": str(folder)}) for logger in config.logger.values()]
+    """The configured loggers, each writing below ``folder`` unless its ``save_dir`` says otherwise."""
+    return [hydra.utils.instantiate({"save_dir": str(folder), **logger}) for logger in config.logger.values()]

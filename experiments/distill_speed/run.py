@@ -4,7 +4,7 @@
 
 The command that is measured is ``thadistill distill``, as a process of its own with an empty folder for targets: imports,
 teacher, training and evaluation all count. Checkpoints that it keeps on the way are evaluated afterwards, on the same
-held-out poses as its end. Rows go to results.csv, those of NAME replaced; report.py makes plot.png and table.md of it.
+evaluation poses as its end. Rows go to results.csv, those of NAME replaced; report.py makes plot.png and table.md of it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from thadistill.cli.app import conf_dir, with_start
-from thadistill.data.build import PoseSequence, open_cache
+from thadistill.devices import trainer_device
 from thadistill.evaluation import cached_targets, evaluate
 from thadistill.images import load_face_mask
 from thadistill.lit import BodyRotatorModule
 from thadistill.report import environment, write_csv
 from thadistill.student import CharacterModel
-from thadistill.targets import device
+from thadistill.targets import TargetSets
 
 HERE = Path(__file__).parent
 FIGURES = ("psnr", "psnr_display", "face_psnr", "eye_mouth_psnr", "flow_epe_px")
@@ -112,12 +112,10 @@ def on_the_way(config: DictConfig, out: Path, started: float) -> list[tuple[floa
 
 def points(config: DictConfig, out: Path, run: dict[str, float]) -> list[dict[str, Any]]:
     """A row for each kept checkpoint, and one for the end."""
-    place = Path(config.targets) / "held_out"
     finished = CharacterModel.load(out / "character_model")
     mask = load_face_mask(out / "character_model" / "face_mask.png")
-    teacher = hydra.utils.instantiate(config.teacher, device=device(config))
-    poses = PoseSequence(seed=config.evaluation.seed)
-    targets = open_cache("posed", teacher, finished.image, poses, place).open(config.evaluation.poses)
+    teacher = hydra.utils.instantiate(config.teacher, device=trainer_device(config.trainer))
+    targets = TargetSets(config, teacher, finished.image, None).complete("evaluation")["evaluation"]
     given = list(cached_targets(targets, finished.image))
     rows = []
     for minutes, model in [*on_the_way(config, out, run["started"]), (run["minutes"], finished)]:
@@ -136,7 +134,7 @@ def main() -> None:
     out = HERE / "outputs" / given.name
     shutil.rmtree(out, ignore_errors=True)
     overrides = [*with_start("distill", overrides), f"budget_minutes={given.minutes}", f"keep_every={given.keep}"]
-    overrides += [f"out={out}", f"targets={out}/targets", f"logs={out}/logs"]
+    overrides += [f"out={out}", f"targets={out}/targets"]
     run = measured(overrides, out / "log.txt")
     config = composed(overrides)
     made = json.loads((out / "metrics.json").read_text())
@@ -147,7 +145,7 @@ def main() -> None:
         "student": f"{config.student.name}, width_scale {config.student.body_rotator.get('width_scale', 1):g}",
         "character": made["character"],
         "teacher": made["teacher"],
-        "device": str(device(config)),
+        "device": str(trainer_device(config.trainer)),
         "hardware": environment()["hardware"],
         "budget_minutes": given.minutes,
         "seed": config.seed,
@@ -155,7 +153,7 @@ def main() -> None:
         "stolen": run["stolen"],
         "peak_mb": run["peak_mb"],
         "peak_with_files_mb": run["peak_with_files_mb"],
-        "overrides": " ".join(sorted(o for o in overrides if not o.startswith(("out=", "targets=", "logs=")))),
+        "overrides": " ".join(sorted(o for o in overrides if not o.startswith(("out=", "targets=")))),
     }
     rows = [about | row for row in points(config, out, run)]
     before = []

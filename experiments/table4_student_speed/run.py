@@ -16,6 +16,7 @@ from torch import Tensor
 
 from thadistill.data.character import puppet, sample
 from thadistill.data.poses import sample_poses
+from thadistill.devices import resolve_device
 from thadistill.metrics.speed import Contestant, Frame
 from thadistill.runtime import resolve
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
@@ -56,7 +57,7 @@ def main() -> None:
     command = read_command(HERE, __doc__)
     options = dict(override.split("=", 1) for override in command.overrides)
     folder = options.get("model")
-    device = "cuda" if command.scale == "full" else "cpu"
+    device = str(resolve_device("cuda" if command.scale == "full" else "cpu"))
     torch.manual_seed(0)
     if folder is None:
         rotator = BodyRotator(width_scale=0.1 if command.scale == "smoke" else 1.0)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from thadistill.data.poses import sample_poses
+from thadistill.devices import trainer_device
 from thadistill.metrics.speed import Contestant, Frame
 from thadistill.student import CharacterModel
 from thadistill.tables import (
@@ -30,7 +31,6 @@ from thadistill.tables import (
     speed_rows,
     write_table,
 )
-from thadistill.targets import device
 
 HERE = Path(__file__).parent
 ROWS = {"vanilla SIREN": "vanilla_siren", "no multi-resolution": "single_resolution", "proposed": "paper"}
@@ -68,7 +68,7 @@ def timed(command: Command) -> dict[str, Contestant]:
         def build(config=config) -> Frame:  # type: ignore[no-untyped-def]
             torch.manual_seed(config.seed)
             parts = [hydra.utils.instantiate(config.student[part]) for part in ("face_morpher", "body_rotator")]
-            model = CharacterModel(torch.full((4, 512, 512), -1.0), *parts).to(device(config)).eval()
+            model = CharacterModel(torch.full((4, 512, 512), -1.0), *parts).to(trainer_device(config.trainer)).eval()
 
             def frame(pose: Tensor) -> object:
                 with torch.inference_mode():
@@ -94,7 +94,7 @@ def main() -> None:
 
     def speed(name: str) -> Row:
         if not measured:  # all in turn, with the first that is missing
-            poses = sample_poses(8, seed=31).to(device(config))
+            poses = sample_poses(8, seed=31).to(trainer_device(config.trainer))
             measured.update(speed_rows(timed(command), poses, FRAMES[command.scale], warmup=1))
         return measured[name]
 

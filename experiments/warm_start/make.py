@@ -17,7 +17,6 @@ import csv
 import json
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,22 +27,24 @@ from omegaconf import DictConfig
 
 from thadistill.cli.app import check, conf_dir
 from thadistill.console import console
-from thadistill.data.build import PoseSequence, open_cache
-from thadistill.data.cache import Kind, Targets
 from thadistill.data.character import Character
 from thadistill.data.error_map import ErrorMap
 from thadistill.data.face_mask import face_mask_from_targets
+from thadistill.devices import trainer_device
 from thadistill.images import STUDENT_FACE_REGION
 from thadistill.lit.base import StudentModule, plain_copy
 from thadistill.memory import keep_freed_memory
 from thadistill.report import environment, write_json
 from thadistill.student.face_morpher import FACE_SIZE
 from thadistill.student.start import STARTS, SUFFIX, Part, save_start, start
-from thadistill.targets import device, faces_beside, fill
+from thadistill.targets import TargetSets
 
 HERE = Path(__file__).parent
 # lambda_00, crypko_00 and crypko_03 are what the start is judged on: it never sees them
 CHARACTERS = ("lambda_01", "crypko_01", "crypko_02", "crypko_04", "crypko_05", "crypko_06", "crypko_07")
+
+
+_SETS: dict[Part, tuple[str, ...]] = {"face_morpher": ("posed", "face"), "body_rotator": ("posed",)}
 
 
 class Pupil:
@@ -52,25 +53,18 @@ class Pupil:
     ``mirrored``: its mirror image, which the framing allows as it does the character, and which the teacher moves anew.
     """
 
-    def __init__(self, part: Part, config: DictConfig, mirrored: bool, faces: int, poses: int, seed: int) -> None:
+    def __init__(self, part: Part, config: DictConfig, mirrored: bool) -> None:
         character: Character = hydra.utils.instantiate(config.character)
         image = character.image.flip(-1) if mirrored else character.image
         # channels last in memory, as the module keeps its own
         self.image = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-        teacher = hydra.utils.instantiate(config.teacher, device=device(config))
-        training: PoseSequence = hydra.utils.instantiate(config.recipe.targets.poses, seed=seed)
-
-        def targets(kind: Kind, sequence: PoseSequence, count: int) -> Targets:
-            with teacher.rounded() if config.recipe.targets.rounded else nullcontext():
-                cache = open_cache(kind, teacher, self.image, sequence)
-                fill(cache, teacher, self.image, sequence, count, None, f"{character.name}, {kind}")
-            return cache.open(count)
-
+        teacher = hydra.utils.instantiate(config.teacher, device=trainer_device(config.trainer))
+        targets = TargetSets(config, teacher, self.image, None).complete(*_SETS[part])
         recipe = config.recipe[part]
         stream = hydra.utils.instantiate(recipe.stream)
-        posed = targets("posed", training, poses)
+        posed, seed = targets["posed"], config.seed
         if part == "face_morpher":
-            face = targets("face", faces_beside(training), faces)
+            face = targets["face"]
             mask = STUDENT_FACE_REGION.crop(face_mask_from_targets(face, self.image))
             self.errors = ErrorMap(FACE_SIZE, stride=1)
             batches = stream(face, mask, mask_weight=recipe.mask_weight, also=posed, seed=seed, errors=self.errors)
@@ -167,9 +161,10 @@ def main() -> None:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         for mirrored in (False, True) if given.mirrored else (False,):
             for name, chosen in overrides.items():
-                config = compose("distill", overrides=chosen)
-                seed = 100 + len(pupils) + given.seed
-                pupil = Pupil(part, config, mirrored, given.faces, given.poses, seed)
+                own = [f"seed={100 + len(pupils) + given.seed}"]
+                own += [f"recipe.targets.posed={given.poses}", f"recipe.targets.face={given.faces}"]
+                config = compose("distill", overrides=[*chosen, *own])
+                pupil = Pupil(part, config, mirrored)
                 pupils[f"{name} mirrored" if mirrored else name] = pupil
     path = given.out / "start.safetensors"
     shipped = STARTS / f"{given.student}{SUFFIX}"

@@ -210,7 +210,7 @@ def cost(page: Page, file: str) -> dict[str, Any]:
         """async (address) => {
           const { fetchCharacter } = await import('/character.js');
           const { cost } = await import('/engines/webgpu_plan.js');
-          return cost(await fetchCharacter(address));
+          return cost(await fetchCharacter(address), 'half').faceNew;
         }""",
         f"/characters/{file}",
     )

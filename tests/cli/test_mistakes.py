@@ -64,7 +64,7 @@ MISTAKES = [
     (["serve", "port=99999", "open=false"], "port=99999; expected a number from 0"),
     (["serve", "port=many", "open=false"], "port=many; expected a number from 0"),
     (["benchmark"], "expected either model=DIR or teacher=NAME"),
-    (["cache", "kind=both", "teacher=puppet"], "expected kind posed or face"),
+    (["cache", "kind=both", "teacher=puppet"], "kind=both; expected one of posed, face"),
     (["prepare", "image=absent.png"], "absent.png does not exist"),
     (["assets", "pull=tha7"], "tha7"),
     (["distill", "teacher=tha4"], "expected weights=PATH"),

@@ -169,3 +169,37 @@ def test_mistakes_are_told_in_one_line(reference: Path, tmp_path: Path) -> None:
     refused("not a character model's")
     (folder / "character_model.yaml").unlink()
     refused("expected a character-model folder")
+
+
+def small(omega: float) -> CharacterModel:
+    torch.manual_seed(0)
+    image = torch.full((4, 512, 512), -1.0)
+    image[:, 100:400, 150:350] = 0.5
+    face, body = FaceMorpher(width=16, depth=2, omega=omega), BodyRotator(width_scale=0.05, omega=omega / 2)
+    return CharacterModel(image, face, body).eval()
+
+
+def test_omega_comes_back_from_a_saved_model(tmp_path: Path) -> None:
+    model = small(20.0)
+    found = CharacterModel.load(model.save(tmp_path / "model"))
+    assert (found.face_morpher.omega, found.body_rotator.omega) == (20.0, 10.0)
+    pose = torch.rand(1, 45, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(found(pose).face, model(pose).face)
+        assert torch.equal(found(pose).grid_change, model(pose).grid_change)
+
+
+def test_what_the_published_format_cannot_say_the_published_programs_refuse(tmp_path: Path) -> None:
+    # their reader fills a network of its own by load_state_dict, which is strict: a tensor more is an error
+    for omega, said in ((30.0, True), (20.0, False)):
+        folder = small(omega).save(tmp_path / f"{omega}")
+        tensors = torch.load(folder / "face_morpher.pt", weights_only=True)
+        assert (set(tensors) == set(FaceMorpher(width=16, depth=2).state_dict())) is said
+
+
+@pytest.mark.parametrize("value", [torch.tensor(-3.0), torch.tensor([1.0, 2.0]), torch.tensor(float("nan"))])
+def test_an_omega_that_is_none_is_refused(tmp_path: Path, value: torch.Tensor) -> None:
+    path = small(20.0).save(tmp_path / "model") / "face_morpher.pt"
+    torch.save({**torch.load(path, weights_only=True), "omega": value}, path)
+    with pytest.raises(UserError, match="omega"):
+        CharacterModel.load(tmp_path / "model")

@@ -95,3 +95,19 @@ def test_what_cannot_be_started_from_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="cannot be read"):
         start(networks(0)[0], "face_morpher", str(path))
+
+
+def test_omega_belongs_to_a_start(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    face, body = FaceMorpher(width=16, depth=3, omega=20.0), BodyRotator(width_scale=0.05, omega=10.0)
+    image = torch.full((4, 512, 512), -1.0)
+    image[:, 100:400, 150:350] = 0.5
+    save_start(tmp_path / "start.safetensors", face, body)
+    sources = (tmp_path / "start.safetensors", CharacterModel(image, face, body).save(tmp_path / "model"))
+    for source in sources:
+        start(FaceMorpher(width=16, depth=3, omega=20.0), "face_morpher", str(source))
+        start(BodyRotator(width_scale=0.05, omega=10.0), "body_rotator", str(source))
+        with pytest.raises(UserError, match="omega 20; expected the student's, 30"):
+            start(FaceMorpher(width=16, depth=3), "face_morpher", str(source))
+    with pytest.raises(UserError, match="warm has a face_morpher of omega 30; expected the student's, 20"):
+        start(FaceMorpher(omega=20.0), "face_morpher", "warm")

@@ -2,6 +2,7 @@
 
 from thadistill.callbacks.best import BestCheckpoint
 from thadistill.callbacks.budget import Budget
+from thadistill.callbacks.checks import Checks
 from thadistill.callbacks.compare import StudentVsTeacher
 from thadistill.callbacks.frame_rate import FrameRate
 from thadistill.callbacks.grids import ImageGrids
@@ -12,6 +13,7 @@ __all__ = [
     "BestCheckpoint",
     "Budget",
     "BudgetBar",
+    "Checks",
     "FrameRate",
     "ImageGrids",
     "SaidProgress",

@@ -23,7 +23,7 @@ class BestCheckpoint(L.Callback):
     Args:
         scene: student and teacher.
         folder: the training's.
-        poses: held-out poses that quality is judged on.
+        poses: validation poses that quality is judged on.
         figure: of QualityMetrics; the highest is best (``flow_epe_px``, ``stlpips`` and ``lpips``: the lowest). A face
             morpher is judged by ``face_psnr``.
         fps_floor: frames a second that a state must reach, compiled for ``runtime``; 0: not measured. When none does,

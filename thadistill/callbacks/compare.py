@@ -1,4 +1,4 @@
-"""StudentVsTeacher: quality on held-out poses during training: figures, the worst poses, error by pose parameter."""
+"""StudentVsTeacher: quality on validation poses during training: figures, the worst poses, error by pose parameter."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StudentVsTeacher(L.Callback):
     Args:
         scene: student and teacher.
         folder: the training's; files go to ``folder/quality``.
-        poses: held-out poses, always the same.
+        poses: validation poses, always the same.
         worst: rows of the picture.
         perceptual: also ``stlpips`` or ``lpips`` (seconds a pose on a CPU).
     """

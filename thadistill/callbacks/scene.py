@@ -28,7 +28,7 @@ FACE_FIGURES = ("face_psnr", "eye_mouth_psnr")
 
 @dataclass
 class Quality:
-    """A check on held-out poses: the means, a row of figures a pose, and (teacher, student) pictures by row."""
+    """A check on validation poses: the means, a row of figures a pose, and (teacher, student) pictures by row."""
 
     figures: dict[str, float]
     rows: list[dict[str, Any]]
@@ -47,14 +47,15 @@ class Scene:
 
     Args:
         image: the character.
-        held_out: teacher targets it never trains on, ``posed`` for a body rotator, ``face`` for a face morpher.
+        validation: teacher targets it neither trains on nor is reported on, ``posed`` for a body rotator, ``face`` for a
+            face morpher.
         mask: the face mask.
         partner: the other, trained network; None: the teacher's face stands in for a face morpher.
         teacher: whose frame rate is told beside the student's.
     """
 
     image: Float[Tensor, "4 512 512"]
-    held_out: Targets
+    validation: Targets
     mask: Float[Tensor, "1 512 512"] | None = None
     partner: FaceMorpher | None = None
     teacher: Teacher | None = None
@@ -62,14 +63,14 @@ class Scene:
     _speed: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
 
     def quality(self, module: L.LightningModule, step: int, poses: int, perceptual: Sequence[str] = ()) -> Quality:
-        """Quality of the network as it is now, at ``step``, on the first ``poses`` held-out poses.
+        """Quality of the network as it is now, at ``step``, on the first ``poses`` validation poses.
 
         A face morpher's are ``face_psnr`` and ``eye_mouth_psnr``; a body rotator's those of QualityMetrics.
         """
         key = (step, poses, tuple(perceptual))
         if key not in self._quality:
             network = plain_copy(cast(nn.Module, module.network)).eval()
-            count = min(poses, len(self.held_out))
+            count = min(poses, len(self.validation))
             with torch.inference_mode():
                 if isinstance(network, FaceMorpher):
                     self._quality = {key: self._faces(network, count)}
@@ -100,9 +101,9 @@ class Scene:
         device = next(network.parameters()).device
         rows, pictures = [], []
         mask = None if self.mask is None else STUDENT_FACE_REGION.crop(self.mask).to(device)
-        poses = self.held_out.pose[:count, :FACIAL_SIZE]
+        poses = self.validation.pose[:count, :FACIAL_SIZE]
         for index in range(count):
-            teacher = self.held_out.get("face", index)[None].to(device)
+            teacher = self.validation.get("face", index)[None].to(device)
             student = network(poses[index : index + 1].to(device))
             row = {"index": index, "face_psnr": float(psnr(student, teacher))}
             if mask is not None:
@@ -117,7 +118,7 @@ class Scene:
         metrics = QualityMetrics(self.mask, tuple(perceptual), per_pose=True).to(device)
         face_morpher = None if self.partner is None else self.partner.to(device)
         pictures = []
-        for index, (given, target) in enumerate(cached_targets(self.held_out, self.image)):
+        for index, (given, target) in enumerate(cached_targets(self.validation, self.image)):
             if index == count:
                 break
             pose, target = given.to(device), type(target)(*(x.to(device) for x in target))
@@ -132,7 +133,7 @@ class Scene:
         rows = result.pop("per_pose")
         hidden = {"n", *(FACE_FIGURES if face_morpher is None else ())}
         figures = {k: v for k, v in result.items() if isinstance(v, (int, float)) and k not in hidden}
-        return Quality(figures, rows, self.held_out.pose[:count], "psnr", pictures)
+        return Quality(figures, rows, self.validation.pose[:count], "psnr", pictures)
 
 
 def _outputs(motion: Any) -> tuple[Tensor, Tensor, Tensor]:

@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thadistill.cli import job
 from thadistill.cli.job import SweepFailed
+from thadistill.contents import character_name
 from thadistill.errors import UserError
 
 STARTED = time.monotonic()  # budgets count from here: imports are part of what a user waits for
@@ -57,7 +58,13 @@ def folder_name(overrides: str) -> str:
     return f"{raw[:220].decode(errors='ignore')}-{hashlib.sha256(raw).hexdigest()[:12]}"
 
 
+def run_name(choice: str, folder: str | None) -> str:
+    """What a run on a character is named after: its choice of conf/character, or the folder that it lies in."""
+    return choice if folder is None else character_name(folder)
+
+
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 
 def conf_dir() -> Path:

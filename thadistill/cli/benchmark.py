@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from thadistill.data.poses import sample_poses
+from thadistill.devices import resolve_device
 from thadistill.errors import UserError
 from thadistill.metrics.image import psnr
 from thadistill.metrics.speed import Contestant, Frame, measure_speeds
@@ -32,7 +33,7 @@ def run(config: DictConfig, out: Path) -> float:
         raise UserError(f"batch={config.batch} frames={config.frames}; expected 1 or more of each")
     if (config.model is None) == (config.get("teacher") is None):
         raise UserError("expected either model=DIR or teacher=NAME: what shall be timed?")
-    device = torch.device("cuda" if config.device == "auto" and torch.cuda.is_available() else "cpu")
+    device = resolve_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     poses = sample_poses(max(64, 2 * config.batch), config.seed).to(device)

@@ -8,22 +8,28 @@ import hydra
 from omegaconf import DictConfig
 
 from thadistill.cli.relaunch import relaunchable
-from thadistill.data.build import open_cache
 from thadistill.data.distributed import predict_targets
+from thadistill.devices import trainer_device
 from thadistill.errors import UserError
+from thadistill.student.siren import check_whole
+from thadistill.targets import SETS, TargetSets, check_targets
 
 
 def run(config: DictConfig, out: Path) -> None:
-    """Builds, or continues, the cache of the first ``n`` poses and prints its folder."""
-    if config.kind not in ("posed", "face") or config.n < 1 or config.batch < 1:
-        raise UserError(
-            f"kind={config.kind} n={config.n} batch={config.batch}; expected kind posed or face, n and batch above 0"
-        )
+    """Builds, or continues, one of a recipe's target sets and prints its folder: what a distillation then finds there."""
+    if config.kind not in SETS:
+        raise UserError(f"kind={config.kind}; expected one of {', '.join(SETS)}")
+    check_whole("batch", config.batch)
+    if config.n is not None:
+        check_whole("n", config.n)
+    device = trainer_device(config.trainer)
+    check_targets(config)
     character = hydra.utils.instantiate(config.character)
-    teacher = hydra.utils.instantiate(config.teacher)
-    poses = hydra.utils.instantiate(config.poses)
-    cache = open_cache(config.kind, teacher, character.image, poses, config.targets)
-    with relaunchable("cache"):
-        first = predict_targets(config.trainer, cache, teacher, character.image, poses, config.n, config.batch)
+    teacher = hydra.utils.instantiate(config.teacher, device=device)  # rounding, which the key has, depends on it
+    sets = TargetSets(config, teacher, character.image, None)
+    cache, wanted = sets.cache(config.kind), sets.wanted[config.kind]
+    count = wanted.most if config.n is None else config.n
+    with relaunchable("cache"), sets.precision(config.kind):
+        first = predict_targets(config.trainer, cache, teacher, character.image, wanted.poses, count, config.batch)
     if first:
         print(f"{cache.folder}: {len(cache)} poses, key {cache.key.digest}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import hydra
-import torch
 from omegaconf import DictConfig
 
 from thadistill.callbacks.progress import progress_bar
 from thadistill.data.face_mask import computed_face_mask
 from thadistill.data.poses import pose_set
+from thadistill.devices import resolve_device
 from thadistill.errors import UserError
 from thadistill.evaluation import evaluate, face_mask_beside, live_targets, quality_grid
 from thadistill.images import load_face_mask
@@ -22,7 +22,7 @@ def run(config: DictConfig, out: Path) -> float:
     """Writes ``metrics.json``, ``metrics.csv`` (a row a pose) and ``grid.png``; returns the PSNR."""
     if config.n < 1:
         raise UserError(f"n={config.n}; expected 1 pose or more")
-    device = torch.device("cuda" if config.device == "auto" and torch.cuda.is_available() else "cpu")
+    device = resolve_device(config.device)
     model = CharacterModel.load(config.model, device)
     poses = pose_set(config.poses, config.n, config.seed)
     teacher = hydra.utils.instantiate(config.teacher, device=device)
@@ -38,8 +38,9 @@ def run(config: DictConfig, out: Path) -> float:
         model, lambda index: next(iter(live_targets(teacher, image, poses[index : index + 1], device))), rows
     )
     about = {"model": str(config.model), "teacher": teacher.name, "poses": str(config.poses), "seed": config.seed}
+    about["device"] = str(device)
     write_csv(out / "metrics.csv", rows)
     grid.save(out / "grid.png")
-    write_json(out / "metrics.json", {**metrics, **about, "environment": environment()})
+    write_json(out / "metrics.json", {**metrics, **about, "environment": environment(device)})
     print(figures_table(metrics))
     return float(metrics["psnr"])

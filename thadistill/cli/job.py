@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+
+from thadistill.contents import keyed
 
 
 class SweepFailed(Exception):
@@ -33,7 +35,7 @@ class Job:
     overrides: tuple[str, ...]
     folder: Path
     cwd: Path
-    digest: str  # of the composed configuration
+    digest: str  # of the composed configuration and of the files that it names
     label: str = "job"
     threads: int | None = None  # None: as many as the machine has cores
 
@@ -50,7 +52,7 @@ class Result:
 def describe(config: DictConfig, verb: str) -> Job:
     """The job that Hydra is about to run, from its composed configuration."""
     settings = HydraConfig.get()
-    content = json.dumps(OmegaConf.to_container(config, resolve=True), sort_keys=True, default=str)
+    content = json.dumps(keyed(config)[0], sort_keys=True, default=str)
     return Job(
         verb,
         tuple(item for item in settings.overrides.task if item.partition("=")[0] not in ("out", "hparams_search")),

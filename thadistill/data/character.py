@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from thadistill import assets
+from thadistill.contents import character_name
 from thadistill.errors import UserError
 from thadistill.images import load_character, load_face_mask
 
@@ -41,8 +41,7 @@ def from_folder(folder: str | Path, face_mask: str | Path | None = None) -> Char
         raise UserError(f"character={folder} is neither a character of conf/character nor a folder with character.png")
     if face_mask is None and (folder / "face_mask.png").is_file():
         face_mask = folder / "face_mask.png"
-    name = re.sub(r"[^\w.-]+", "_", folder.resolve().name) or "character"
-    return Character(name, load_character(folder / "character.png"), _mask(face_mask))
+    return Character(character_name(folder), load_character(folder / "character.png"), _mask(face_mask))
 
 
 def puppet(seed: int = 0, face_mask: str | Path | None = None) -> Character:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from thadistill.callbacks.progress import progress_bar
 from thadistill.data.build import PoseSequence, shard_poses, shard_targets
 from thadistill.data.cache import TargetCache
+from thadistill.devices import placed
 from thadistill.errors import UserError
 from thadistill.teacher import Teacher
 from thadistill.training import quiet_lightning
@@ -96,7 +97,7 @@ def predict_targets(
         )
     quiet_lightning()
     trainer: L.Trainer = hydra.utils.instantiate(
-        settings, logger=False, enable_checkpointing=False, callbacks=[ShardBar(cache.key.kind)]
+        settings, **placed(settings), logger=False, enable_checkpointing=False, callbacks=[ShardBar(cache.key.kind)]
     )
     builder = ShardBuilder(cache, teacher, image, shard_poses(poses, count), batch_size)
     with torch.inference_mode():

@@ -40,6 +40,7 @@ def computed_face_mask(
 
     Raises: UserError when the disk is full.
     """
-    cache = open_cache("face", teacher, image, poses := PoseSequence(seed=seed))
+    poses = PoseSequence(seed=seed)  # a recipe's own would need the recipe, which a picture in hand does not have
+    cache = open_cache("face", teacher, image, poses)
     build_targets(cache, teacher, image, poses, count)
     return face_mask_from_targets(cache.open(count), image)

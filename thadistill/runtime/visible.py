@@ -101,8 +101,10 @@ def measure_face(
 
 
 def model_key(model: CharacterModel, *settings: object) -> str:
-    """Names a character model's weights and image, and whatever else an answer depends on."""
+    """Names a character model's weights, architecture and image, and whatever else an answer depends on."""
     digest = hashlib.sha256(_SOURCES)
+    architecture = {"omega": [model.face_morpher.omega, model.body_rotator.omega], "sizes": model.body_rotator.sizes}
+    digest.update(json.dumps(architecture).encode())
     for name, tensor in [*model.state_dict().items(), ("image", model.image)]:
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())

@@ -79,7 +79,7 @@ class BodyRotator(nn.Module):
                 f"BodyRotator: sizes {list(sizes)}, widths {list(widths)}; expected one width a level, "
                 "sizes doubling or equal"
             )
-        self.sizes = tuple(sizes)
+        self.sizes, self.omega = tuple(sizes), float(omega)
         scaled = [max(1, round(width * width_scale)) for width in widths]
         following = [*scaled[1:], scaled[-1]]
         self.siren_layers = nn.ModuleList()

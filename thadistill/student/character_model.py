@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import re
@@ -18,18 +19,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 from thadistill.errors import UserError
-from thadistill.images import STUDENT_FACE_REGION, load_character, to_rgba8
+from thadistill.images import IMAGE_SIZE, STUDENT_FACE_REGION, load_character, to_rgba8
 from thadistill.outputs import StudentOutput
 from thadistill.pose import FACIAL_SIZE, POSE_SIZE
 from thadistill.student.body_rotator import BodyRotator
 from thadistill.student.face_morpher import FaceMorpher
 from thadistill.student.published import BODY_MORPHER, FACE_MORPHER, IMAGE, is_published, load_layers_model
+from thadistill.student.siren import check_positive
 
 Network = TypeVar("Network", bound=nn.Module)
 
 _MANIFEST = "character_model.yaml"
-# in body_morpher.pt, where levels are of one size, which no tensor's shape tells; the authors' programs then refuse it
-_SIZES = "sizes"
+PUBLISHED_OMEGA = 30.0
 _PLACE = re.compile(r"siren_layers\.(\d{1,4})\.(\d{1,4})\.linear\.weight", re.ASCII)
 _KEYS = ("character_image_file_name", "face_morpher_file_name", "body_morpher_file_name")
 
@@ -71,7 +72,7 @@ class CharacterModel(nn.Module):
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> CharacterModel:
         """Opens a character-model folder, the authors' own and their web characters included.
 
-        Widths and depths are read off the tensors.
+        The architecture is read off the tensors.
 
         Raises: UserError when a file is missing, cut short, or not a student's.
         """
@@ -88,8 +89,8 @@ class CharacterModel(nn.Module):
     def save(self, folder: str | Path) -> Path:
         """Writes the folder in the authors' layout and tensor names, so that their programs open it.
 
-        Of the paper's architecture, that is: a rotator whose levels do not double carries its sizes as one more tensor,
-        which the authors' programs refuse and :meth:`load` reads.
+        Of the published architecture, that is: what their format has no words for goes into further tensors
+        (:func:`unpublished`), which the authors' programs refuse and :meth:`load` reads.
         The folder appears or changes file by file, each whole (written beside, then renamed).
         """
         folder = Path(folder)
@@ -98,12 +99,35 @@ class CharacterModel(nn.Module):
         _write(folder / "character.png", lambda path: picture.save(path, format="PNG"))
         for name, network in (("face_morpher.pt", self.face_morpher), ("body_morpher.pt", self.body_rotator)):
             tensors = {key: value.detach().float().cpu().contiguous() for key, value in network.state_dict().items()}
-            if isinstance(network, BodyRotator) and len({*network.sizes}) < len(network.sizes):
-                tensors[_SIZES] = torch.tensor(network.sizes)
-            _write(folder / name, partial(torch.save, tensors))
+            _write(folder / name, partial(torch.save, {**tensors, **unpublished(network)}))
         manifest = dict(zip(_KEYS, ("character.png", "face_morpher.pt", "body_morpher.pt"), strict=True))
         _write(folder / _MANIFEST, lambda path: path.write_text(yaml.safe_dump(manifest, sort_keys=False)))
         return folder
+
+
+def unpublished(network: FaceMorpher | BodyRotator) -> dict[str, Tensor]:
+    """What of a network's architecture neither its tensors' shapes nor the published format tell, as tensors by name.
+
+    ``omega`` where it is not the published 30, ``sizes`` where levels do not double; nothing for a published network.
+    """
+    told: dict[str, Tensor] = {}
+    if network.omega != PUBLISHED_OMEGA:
+        told["omega"] = torch.tensor(network.omega, dtype=torch.float64)
+    if isinstance(network, BodyRotator) and network.sizes != doubling_sizes(len(network.sizes)):
+        told["sizes"] = torch.tensor(network.sizes)
+    return told
+
+
+def doubling_sizes(levels: int) -> tuple[int, ...]:
+    """The image sizes of a published rotator's levels."""
+    return tuple(IMAGE_SIZE >> (levels - 1 - level) for level in range(levels))
+
+
+def _take_omega(tensors: dict[str, Tensor], path: Path) -> float:
+    told = tensors.pop("omega", torch.tensor(PUBLISHED_OMEGA))
+    omega = float(told) if told.numel() == 1 else math.nan
+    check_positive(f"{path}: omega", omega)
+    return omega
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
@@ -161,15 +185,18 @@ def _filled(make: Callable[[], Network], tensors: Mapping[str, Tensor], path: Pa
     return network
 
 
-def _build_face_morpher(tensors: Mapping[str, Tensor], path: Path) -> FaceMorpher:
+def _build_face_morpher(tensors: dict[str, Tensor], path: Path) -> FaceMorpher:
+    omega = _take_omega(tensors, path)
     depth = sum(key.endswith("linear.weight") and ".sine_layers." in key for key in tensors)
     first = tensors.get("siren.sine_layers.0.linear.weight")
     if first is None or first.ndim != 4:
         raise UserError(f"{path} is not a face morpher; expected tensors named siren.sine_layers.*")
-    return _filled(partial(FaceMorpher, width=len(first), depth=depth), tensors, path)
+    return _filled(partial(FaceMorpher, width=len(first), depth=depth, omega=omega), tensors, path)
 
 
-def _build_body_rotator(tensors: Mapping[str, Tensor], path: Path) -> BodyRotator:
+def _build_body_rotator(tensors: dict[str, Tensor], path: Path) -> BodyRotator:
+    omega = _take_omega(tensors, path)
+    told_sizes = tensors.pop("sizes", None)
     places = [_PLACE.fullmatch(key) for key in tensors if key.startswith("siren_layers.") and key.endswith(".weight")]
     numbers = [(int(place[1]), int(place[2])) for place in places if place]
     first = tensors.get("siren_layers.0.0.linear.weight")
@@ -182,8 +209,5 @@ def _build_body_rotator(tensors: Mapping[str, Tensor], path: Path) -> BodyRotato
         widths = [tensors[f"siren_layers.{level}.0.linear.weight"].shape[0] for level in range(levels)]
     except (KeyError, IndexError) as error:
         raise UserError(f"{path} lacks {error}; expected a body rotator's tensors") from None
-    sizes = [512 >> (levels - 1 - level) for level in range(levels)]
-    own = {key: value for key, value in tensors.items() if key != _SIZES}
-    if _SIZES in tensors:
-        sizes = tensors[_SIZES].flatten().tolist()
-    return _filled(partial(BodyRotator, sizes=sizes, widths=widths, depth=depth), own, path)
+    sizes = doubling_sizes(levels) if told_sizes is None else told_sizes.flatten().tolist()
+    return _filled(partial(BodyRotator, sizes=sizes, widths=widths, depth=depth, omega=omega), tensors, path)

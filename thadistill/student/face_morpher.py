@@ -42,6 +42,7 @@ class FaceMorpher(nn.Module):
         check_whole("FaceMorpher: width", width)
         check_whole("FaceMorpher: depth", depth)
         check_positive("FaceMorpher: omega", omega)
+        self.omega = float(omega)
         self.siren = _Siren(2 + FACIAL_SIZE, width, depth, omega)
         self.register_buffer("position", position_grid(FACE_SIZE, FACE_SIZE), persistent=False)
         self.position: Tensor

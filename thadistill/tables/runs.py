@@ -20,9 +20,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from thadistill.cli.app import conf_dir
-from thadistill.data.build import PoseSequence, open_cache
 from thadistill.data.cache import Targets
 from thadistill.data.character import Character
+from thadistill.devices import trainer_device
 from thadistill.distillation import distill, train_one
 from thadistill.errors import UserError
 from thadistill.evaluation import cached_targets
@@ -32,7 +32,7 @@ from thadistill.metrics.speed import Contestant, measure_speeds
 from thadistill.record import Run
 from thadistill.student import BodyRotator
 from thadistill.tables.ledger import SCALES, Row
-from thadistill.targets import device, fill
+from thadistill.targets import TargetSets
 from thadistill.teacher import Teacher
 
 
@@ -118,24 +118,13 @@ def distilled_row(config: DictConfig, out: Path) -> Row:
 
 
 def rotator_row(config: DictConfig, out: Path) -> Row:
-    """Trains a body rotator, or continues, and judges it with the teacher's face on held-out poses.
+    """Trains a body rotator, or continues, and judges it with the teacher's face on evaluation poses.
 
     Targets are made first, outside the budget and for all rows alike: the rows differ in nothing but their overrides.
     """
     character: Character = hydra.utils.instantiate(config.character)
-    teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device(config))
-    poses = {
-        "posed": (hydra.utils.instantiate(config.recipe.targets.poses), config.recipe.targets.posed),
-        "held_out": (
-            PoseSequence(seed=config.evaluation.seed),
-            max(config.evaluation.poses, config.validation.poses),
-        ),
-    }
-    caches = {}
-    for name, (sequence, count) in poses.items():
-        place = None if config.targets is None else Path(config.targets) / name
-        caches[name] = open_cache("posed", teacher, character.image, sequence, place)
-        fill(caches[name], teacher, character.image, sequence, count, None, name.replace("_", " "))
+    teacher: Teacher = hydra.utils.instantiate(config.teacher, device=trainer_device(config.trainer))
+    targets = TargetSets(config, teacher, character.image, None).complete("posed", "validation", "evaluation")
     train_one(config, out, time.monotonic())
     checkpoint = torch.load(out / "final.ckpt", map_location="cpu", weights_only=True)
     network: BodyRotator = hydra.utils.instantiate(config.student.body_rotator)
@@ -144,13 +133,13 @@ def rotator_row(config: DictConfig, out: Path) -> Row:
     run = Run(out, config)
     return {
         **judge_rotator(
-            module.student().eval().to(device(config)),
-            caches["held_out"].open(config.evaluation.poses),
+            module.student().eval().to(trainer_device(config.trainer)),
+            targets["evaluation"],
             character.image,
         ),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "steps": checkpoint["global_step"],
-        "poses": config.recipe.targets.posed,
+        "poses": run.state["plan"]["posed_poses"],
         "budget_minutes": config.budget_minutes,
         "minutes": run.minutes,
         "recipe": config.recipe.name,

@@ -1,0 +1,82 @@
+"""Devices: where teacher and student run. Every command asks here; what is not on the machine is refused."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import torch
+from omegaconf import DictConfig
+
+from thadistill.errors import UserError
+
+_NAMES = re.compile(r"auto|cpu|gpu|mps|cuda(:\d+)?")
+
+
+def count_gpus() -> int:
+    """CUDA devices that PyTorch can use here."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def resolve_device(wanted: object, key: str = "device") -> torch.device:
+    """The device that a user's word stands for.
+
+    Args:
+        wanted: ``auto`` (a CUDA device if there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:N``, ``mps``, or ``gpu``
+            (whichever of the last three there is).
+        key: what the user calls it.
+
+    Raises: UserError when it is another word, or the device is not on this machine.
+    """
+    word = str(wanted)
+    if not _NAMES.fullmatch(word):
+        raise UserError(f"{key}={word}; expected auto, cpu, cuda, cuda:N or mps")
+    gpus, mps = count_gpus(), torch.backends.mps.is_available()
+    if word == "auto":
+        return torch.device("cuda" if gpus else "cpu")
+    if word == "gpu":
+        word = "mps" if mps and not gpus else "cuda"
+    device = torch.device(word)
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        here = f"{gpus} of them here" if gpus else "no CUDA device that PyTorch can use here"
+        raise UserError(f"{key}={wanted}, but there is {here}; expected one that is: try {key}=auto")
+    if device.type == "mps" and not mps:
+        raise UserError(f"{key}={wanted}, but PyTorch has no MPS device here; expected one that is: try {key}=auto")
+    return device
+
+
+def trainer_device(trainer: DictConfig) -> torch.device:
+    """The device of this process under the ``accelerator`` and ``devices`` of conf/trainer: where its teacher runs too.
+
+    Raises: UserError when one of those asked for is not on this machine.
+    """
+    device = resolve_device(trainer.accelerator, "trainer.accelerator")
+    if device.type != "cuda" or device.index is not None:
+        return device
+    numbers = _numbers(trainer.get("devices", 1))
+    for number in numbers:
+        resolve_device(f"cuda:{number}", f"trainer.devices={trainer.devices}: device")
+    number = numbers[int(os.environ.get("LOCAL_RANK", 0)) % len(numbers)]
+    return torch.device("cuda", number) if number else device
+
+
+def placed(trainer: DictConfig) -> dict[str, str]:
+    """What ``auto`` is for a Lightning trainer: the type of :func:`trainer_device`, not a choice of its own."""
+    return {"accelerator": trainer_device(trainer).type} if trainer.accelerator == "auto" else {}
+
+
+def _numbers(devices: object) -> list[int]:
+    """Of the GPUs that Lightning takes for ``devices``: a count, a list of numbers, ``auto`` or -1 for all."""
+    if isinstance(devices, str):
+        devices = [int(part) for part in devices.split(",") if part.strip()] if "," in devices else devices
+    if devices in ("auto", -1, "-1"):
+        return list(range(count_gpus()))
+    if isinstance(devices, int | str):
+        try:
+            count = int(devices)
+        except ValueError:
+            count = 0
+        if count < 1:
+            raise UserError(f"trainer.devices={devices}; expected a count, a list of numbers, or auto")
+        return list(range(count))
+    return [int(number) for number in devices]  # type: ignore[attr-defined]
