@@ -191,8 +191,9 @@ function listen() {
   };
   player.addEventListener('trouble', (event) => {
     const { detail } = /** @type {CustomEvent<string>} */ (event);
-    if (player.engine) notices.complain('failed', detail);
-    else notices.block('noEngine', detail);
+    if (player.engine) {
+      notices.complain('failed', `${t('engineFailed', { engine: t(`engine_${player.engine.name}`) })} (${detail})`);
+    } else notices.block('noEngine', detail);
   });
   addEventListener('hashchange', () => {
     try {

@@ -92,7 +92,7 @@ class Crew {
           } else if (data.pixels) this.#receive(data);
           else this.#frames.get(data.nearly)?.nearly();
         };
-        worker.postMessage({ module, plan, index, ports: ports[index] }, ports[index]);
+        worker.postMessage({ module, plan, index, ports: ports[index] }, [...ports[index], plan.bytes.buffer]);
       });
     });
     this.ready.catch(() => {}); // whoever awaits it is told

@@ -4,9 +4,12 @@
  * @typedef {import('../fold.js').Stage} Stage
  * @typedef {import('../fold.js').Layer} Layer
  *
- * @typedef {{ones: Float64Array, shift: number, error: number}} Scales
+ * @typedef {Object} Scales how a matrix is multiplied in integers
+ * @property {Float64Array} ones what 1 becomes, of each input
+ * @property {number} shift that brings sums of products to units of 2^-31 half-turns
+ * @property {number} error root mean square of what rounding adds to an output
  *
- * @typedef {{gains: Float32Array, lambda: number, alpha: number, beta: number}} Sines the same as in kernels.cpp
+ * @typedef {{gains: Float32Array, lambda: number, alpha: number, beta: number}} Sines how phases become int16
  *
  * @typedef {Object} PackedLayer one matrix and what follows it, as struct Layer of kernels.cpp
  * @property {number} kind
@@ -45,14 +48,15 @@ const PLANE_SHIFT = 4;
 const SMALL_ERROR = 3e-5;
 /** and above this one a level hands on what float32 products give. */
 const LARGEST_ERROR = 1e-4;
-/** By how much grid change (of which 2 is the image's side), alpha and colour may be off for it not to show. */
-const SHOWN_ERRORS = [1e-5, 1e-5, 6e-5, 6e-5, 6e-5, 6e-5, 6e-5];
-/** sin(pi t) = c p ((|p| + a)^2 + b) with p = t (1 - |t|), to 8e-6; see rounded_sine. */
+/** By how much alpha and colour may be off for it not to show, */
+const SHOWN_ERROR = 6e-5;
+/** and grid change, the first two outputs of the rotator's seven; 2 is the image's side. */
+const SHOWN_GRID_ERROR = 1e-5;
+/** sin(pi t) = c p ((|p| + a)^2 + b) with p = t (1 - |t|), to 8e-6; see Sine of kernels.cpp. */
 const [SINE_C, SINE_A, SINE_B] = [1.21780254, 1.28368742, 0.93238195];
 
 /** @param {number} count */
 export const even = (count) => count + (count % 2);
-
 
 /**
  * The integers that inputs of 1 become, where the roundings of weights and of activations weigh the same, as far as
@@ -68,7 +72,7 @@ function scalesOf({ inputs, outputs, weight }, shift, shared) {
   weight.forEach((value, i) => {
     const k = i % inputs;
     largest[k] = Math.max(largest[k], Math.abs(value));
-    squares[k] += value * value / outputs;
+    squares[k] += (value * value) / outputs;
   });
   if (shared) {
     largest.fill(largest.reduce((a, b) => Math.max(a, b)));
@@ -105,7 +109,7 @@ function lastScalesOf({ inputs, outputs, weight, bias }) {
   const one = Math.max(1, Math.min(LARGEST, Math.max(least, balanced)));
   if (least > LARGEST) return null;
   const errors = rows.map((_, o) => Math.sqrt(squares[o] / one ** 2 / 12 + (inputs * (one * units[o]) ** 2) / 24));
-  if (errors.some((error, o) => error > SHOWN_ERRORS[o])) return null;
+  if (errors.some((error, o) => error > (outputs === 7 && o < 2 ? SHOWN_GRID_ERROR : SHOWN_ERROR))) return null;
   return { ones: new Float64Array(even(inputs)).fill(one), shift: 0, error: Math.max(...errors), units };
 }
 

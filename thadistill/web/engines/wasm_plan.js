@@ -3,6 +3,7 @@
 import { IMAGE_SIZE } from '../character.js';
 import { shiftOf } from '../fold.js';
 import { even, packStage, SINES } from './wasm_pack.js';
+import { cutsOf, outsideOf, QUAD, quadsOf, quadsOfLevels, rectangleOf, scheduleOf } from './wasm_region.js';
 
 /**
  * @typedef {import('../character.js').Character} Character
@@ -38,7 +39,6 @@ import { even, packStage, SINES } from './wasm_pack.js';
 
 /** Where the face's 128x128 pixels go in the character's image. */
 const FACE = { top: 80, left: 192, side: 128 };
-const QUAD = 4;
 const GROUP = 8;
 const OUTPUTS = 7;
 /** Bytes of activations of a block, of one layer: two of these and a block of weights stay in the nearest cache. */
@@ -47,96 +47,16 @@ const PAGE = 65536;
 /** Below this lie the kernels' stack and constants; test_kernels.py holds them to it. */
 const BASE = PAGE;
 const MOST_PAGES = 4096;
+const LARGEST_SIZE = 4096;
 /** Of struct Stage and struct Frame. */
 const STAGE_FIELDS = 21;
-/** @param {number} count channels of a plane */
-const fourfold = (count) => (count + 3) & ~3;
 const FRAME_FIELDS = 9;
 
-/**
- * Runs of four pixels of a row that cover a mask, as y << 16 | x with x even, by rows; an even number of them.
- * @param {Uint8Array} mask
- * @param {number} size
- */
-function quadsOf(mask, size) {
-  const quads = [];
-  for (let y = 0; y < size; y++) {
-    for (let x = 0, end = 0; x < size; x++) {
-      if (x < end || !mask[y * size + x]) continue;
-      const start = Math.min(x & ~1, size - QUAD);
-      quads.push((y << 16) | start);
-      end = start + QUAD;
-    }
-  }
-  if (!quads.length) quads.push(0);
-  if (quads.length % 2) quads.push(quads[quads.length - 1]);
-  return Int32Array.from(quads);
-}
+/** @param {number} count channels of a plane */
+const fourfold = (count) => (count + 3) & ~3;
 
-/**
- * The pixels that bilinear doubling reads for the pixels of quads, as a mask of half the size.
- * @param {Int32Array} quads
- * @param {number} half
- */
-function readByDoubling(quads, half) {
-  const mask = new Uint8Array(half * half);
-  /** @param {number} i */
-  const inside = (i) => Math.min(half - 1, Math.max(0, i));
-  for (const quad of quads) {
-    const [y, x] = [quad >> 16, quad & 0xffff];
-    for (const row of [y >> 1, inside((y >> 1) + (y & 1 ? 1 : -1))]) {
-      for (let column = (x >> 1) - 1; column <= (x >> 1) + 2; column++) mask[row * half + inside(column)] = 1;
-    }
-  }
-  return mask;
-}
-
-/**
- * Rows at which the frame is cut into bands of about as many visible pixels each.
- * @param {Character} character
- * @param {number} count
- * @returns {number[]} count + 1 rows, fewer where there is nothing to share
- */
-export function cutsOf({ visible, size }, count) {
-  const rows = Array.from({ length: size }, (_, y) => visible.subarray(y * size, (y + 1) * size).reduce((a, b) => a + b, 0));
-  const all = rows.reduce((a, b) => a + b, 0);
-  const cuts = [0];
-  let sum = 0;
-  rows.forEach((pixels, y) => {
-    sum += pixels;
-    if (cuts.length < count && y % 2 && sum >= (all * cuts.length) / count && sum < all) cuts.push(y + 1);
-  });
-  return [...cuts, size];
-}
-
-/**
- * The order in which groups are computed: each level's just before the next one reads them, so that they are in cache.
- * @param {Int32Array[]} quads of each level
- * @param {number[]} blocks groups that each level takes at a time
- */
-function scheduleOf(quads, blocks) {
-  /** @type {number[]} */
-  const schedule = [];
-  const done = quads.map(() => 0);
-  /**
-   * @param {number} level
-   * @param {number} row the last one that is needed
-   */
-  const compute = (level, row) => {
-    const groups = quads[level].length / 2;
-    while (done[level] < groups && quads[level][2 * done[level]] >> 16 <= row) {
-      const count = Math.min(blocks[level], groups - done[level]);
-      if (level) {
-        const y = quads[level][2 * (done[level] + count) - 1] >> 16;
-        compute(level - 1, (y >> 1) + (y & 1));
-      }
-      schedule.push(level, done[level], count);
-      done[level] += count;
-    }
-  };
-  compute(quads.length - 1, Infinity);
-  return Int32Array.from(schedule);
-}
+/** Where the face's quads lie: all of it. */
+const FACE_QUADS = quadsOf(new Uint8Array(FACE.side ** 2).fill(1), FACE.side);
 
 /** The bytes of a memory, handed out from the front. */
 class Layout {
@@ -188,9 +108,11 @@ const SRGB = Uint8Array.from({ length: 65536 }, (_, i) => {
 export function planBands(character, workers) {
   const { levels } = character;
   for (const { size } of levels) {
-    if (size < QUAD || size % 2 || size > 4096) throw new Error(`the character has a level of ${size} pixels; expected an even number`);
+    if (size < QUAD || size % 2 || size > LARGEST_SIZE) throw new Error(`the character has a level of ${size} pixels`);
   }
-  if (levels.at(-1)?.out.outputs !== OUTPUTS || character.face.out.outputs !== 4) throw new Error('the character lacks its last layers');
+  if (levels.at(-1)?.out.outputs !== OUTPUTS || character.face.out.outputs !== 4) {
+    throw new Error('the character lacks the layers that paint it');
+  }
   const stages = levels.map((stage, i) => packStage(stage, i < levels.length - 1));
   const face = packStage(character.face, false);
   const cuts = cutsOf(character, workers);
@@ -222,51 +144,6 @@ function bytesOfGroup({ channels, layers }) {
 const groupsAtATime = (stage) => Math.max(1, Math.floor(BLOCK_BYTES / bytesOfGroup(stage)));
 
 /**
- * The quads of each level that a band needs, from what the last level paints down to what doubling reads.
- * @param {Uint8Array} visible
- * @param {PackedStage[]} stages
- * @param {number} top
- * @param {number} bottom
- */
-function quadsOfLevels(visible, stages, top, bottom) {
-  const last = stages.length - 1;
-  const { size } = stages[last];
-  const mask = visible.slice();
-  mask.fill(0, 0, top * size);
-  mask.fill(0, bottom * size);
-  const quads = [quadsOf(mask, size)];
-  for (let i = last - 1; i >= 0; i--) quads.unshift(quadsOf(readByDoubling(quads[0], stages[i].size), stages[i].size));
-  return quads;
-}
-
-/** @param {Int32Array} quads */
-function rectangleOf(quads) {
-  const [top, bottom] = [quads[0] >> 16, (quads[quads.length - 1] >> 16) + 1];
-  let [left, right] = [Infinity, 0];
-  for (const quad of quads) {
-    left = Math.min(left, quad & 0xffff);
-    right = Math.max(right, (quad & 0xffff) + QUAD);
-  }
-  return { top, left, width: right - left, height: bottom - top };
-}
-
-/**
- * Pixels of the rectangle that quads hold although they are not visible.
- * @param {Int32Array} quads
- * @param {Uint8Array} visible
- * @param {number} size
- * @param {{top: number, left: number, width: number}} rectangle
- */
-function outsideOf(quads, visible, size, { top, left, width }) {
-  const found = [];
-  for (const quad of quads) {
-    const [y, x] = [quad >> 16, quad & 0xffff];
-    for (let i = x; i < x + QUAD; i++) if (!visible[y * size + i]) found.push((y - top) * width + i - left);
-  }
-  return Int32Array.from(found);
-}
-
-/**
  * A packed stage's arrays and layers into a memory.
  * @param {Layout} layout
  * @param {PackedStage} stage
@@ -275,12 +152,18 @@ function putStage(layout, stage) {
   const fields = stage.layers.flatMap((layer) => {
     const [weights, bias] = [layout.put(layer.weights), layout.put(layer.bias)];
     return [
-      layer.kind, layer.inputs, layer.rows >> 2, layer.rows & 3, layer.shift, weights, bias, ...putSines(layout, layer.sines),
+      layer.kind, layer.inputs, layer.rows >> 2, layer.rows & 3, layer.shift, weights, bias,
+      ...putSines(layout, layer.sines),
     ];
   });
   const view = new DataView(new ArrayBuffer(4 * fields.length));
   fill(view, fields);
-  return { byX: layout.put(stage.byX), byY: layout.put(stage.byY), sines: putSines(layout, stage.sines, true), layers: layout.put(view) };
+  return {
+    byX: layout.put(stage.byX),
+    byY: layout.put(stage.byY),
+    sines: putSines(layout, stage.sines, true),
+    layers: layout.put(view),
+  };
 }
 
 /**
@@ -316,8 +199,7 @@ function fill(view, fields) {
 function planBand(character, face, stages, cuts, band) {
   const { size, visible } = character;
   const last = stages.length - 1;
-  const quads = quadsOfLevels(visible, stages, cuts[band], cuts[band + 1]);
-  const faceQuads = quadsOf(new Uint8Array(FACE.side ** 2).fill(1), FACE.side);
+  const quads = quadsOfLevels(visible, stages.map((stage) => stage.size), cuts[band], cuts[band + 1]);
   const blocks = stages.map(groupsAtATime);
   const rectangle = rectangleOf(quads[last]);
   const area = rectangle.width * rectangle.height;
@@ -330,7 +212,7 @@ function planBand(character, face, stages, cuts, band) {
   const frameView = new DataView(new ArrayBuffer(4 * FRAME_FIELDS));
   const frame = layout.put(frameView);
   const parts = all.map((stage) => putStage(layout, stage));
-  const quadsAt = [faceQuads, ...quads].map((list) => layout.put(list));
+  const quadsAt = [FACE_QUADS, ...quads].map((list) => layout.put(list));
   const image = layout.put(character.image);
   const srgb = layout.put(SRGB);
   const used = layout.end;
@@ -339,10 +221,10 @@ function planBand(character, face, stages, cuts, band) {
   const channels = all.map((stage) => stage.channels);
   const shifts = layout.reserve(4 * channels.reduce((a, b) => a + b));
   const shiftsAt = channels.map((_, i) => shifts + 4 * channels.slice(0, i).reduce((a, b) => a + b, 0));
-  const faceResults = layout.reserve(4 * QUAD * 4 * faceQuads.length);
+  const faceResults = layout.reserve(4 * QUAD * 4 * FACE_QUADS.length);
   const results = layout.reserve(4 * QUAD * OUTPUTS * quads[last].length);
   const rgba = layout.reserve(4 * area);
-  const widest = Math.max(...all.map((stage) => bytesOfGroup(stage) * groupsAtATime(stage)));
+  const widest = 128 + Math.max(...all.map((stage) => bytesOfGroup(stage) * groupsAtATime(stage))); // four rows to spare
   const scratch = /** @type {[number, number]} */ ([layout.reserve(widest), layout.reserve(widest)]);
   const planes = stages.slice(0, last).map((stage, i) => {
     // a row and a column more on either side
@@ -357,23 +239,23 @@ function planBand(character, face, stages, cuts, band) {
       stage.size, stage.channels, parts[i].byX, parts[i].byY, shiftsAt[i], ...parts[i].sines,
       stage.layers.length, parts[i].layers, quadsAt[i],
       below?.address ?? 0, below?.top ?? 0,
-      ...(above === null ? [i ? OUTPUTS : 4, 0, 0, 0] : [channels[above], parts[above].byX, parts[above].byY, shiftsAt[above]]),
+      ...(above ? [channels[above], parts[above].byX, parts[above].byY, shiftsAt[above]] : [i ? OUTPUTS : 4, 0, 0, 0]),
       own?.address ?? 0, own?.top ?? 0,
       i ? results : faceResults,
     ]);
   });
   fill(frameView, [image, IMAGE_SIZE, srgb, rectangle.top, rectangle.left, rectangle.width, rgba, 0, area]);
   const [faceStruct, ...levels] = structs;
-  const faceGroups = faceQuads.length / 2;
+  const faceGroups = FACE_QUADS.length / 2;
   return {
     pages: Math.ceil(layout.end / PAGE),
-    posedPages: Math.ceil((4 * 4 * area + PAGE) / PAGE),
+    posedPages: Math.ceil((4 * 4 * area) / PAGE) + 1,
     base: BASE,
     bytes: layout.bytes(used),
     face: {
       stage: faceStruct,
       results: faceResults,
-      quads: faceQuads.length,
+      quads: FACE_QUADS.length,
       block: groupsAtATime(face),
       image,
       side: IMAGE_SIZE,

@@ -48,6 +48,7 @@
       const instance = new WebAssembly.Instance(module, { env: { memory: this.memory } });
       this.kernels = /** @type {Kernels} */ (/** @type {unknown} */ (instance.exports));
       new Uint8Array(this.memory.buffer).set(plan.bytes, plan.base);
+      plan.bytes = new Uint8Array(0); // which would be kept beside the memory
       for (const port of ports) {
         port.onmessage = ({ data }) => {
           this.#shares.set(data.id, [...(this.#shares.get(data.id) ?? []), data]);
@@ -131,7 +132,8 @@
       for (let group = first; group < end; group += face.block) {
         this.kernels.run(face.stage, group, Math.min(face.block, end - group), scratch[0], scratch[1]);
       }
-      const share = new Float32Array(this.memory.buffer, face.results + 2 * first * FACE_QUAD * 4, 2 * (end - first) * FACE_QUAD);
+      const address = face.results + 2 * first * FACE_QUAD * 4;
+      const share = new Float32Array(this.memory.buffer, address, 2 * (end - first) * FACE_QUAD);
       for (const port of this.ports) {
         const results = share.slice();
         port.postMessage({ id, first: 2 * first, results }, [results.buffer]);

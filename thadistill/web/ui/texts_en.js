@@ -60,7 +60,6 @@ export const en = {
   right: 'right',
   leftShort: 'L',
   rightShort: 'R',
-  paired: 'both sides',
 
   groupEyebrows: 'Eyebrows',
   groupEyes: 'Eyes',
@@ -110,8 +109,8 @@ export const en = {
   cameraHeld: 'Following your face, but the sliders have the character.',
   cameraFigures: '{fps} faces a second, {ms} ms each',
   cameraMissing: 'Run this once, then serve or export again:',
-  camera_insecure: 'Browsers allow the webcam only on https pages, or on 127.0.0.1: open this page by such an address.',
-  camera_disk: 'A page from disk cannot use the webcam. Open the character with thadistill serve, or from a web server.',
+  camera_insecure: 'Browsers allow the webcam on https pages and on 127.0.0.1 only: open such an address.',
+  camera_disk: 'A page from disk cannot use the webcam: run thadistill serve, or use a web server.',
   camera_none: 'No camera was found: connect one and try again.',
   camera_refused: 'The camera was refused: allow it in the browser’s address bar, or the system’s settings, and try again.',
   camera_busy: 'The camera is in use, or cannot be started: close the other program that uses it and try again.',

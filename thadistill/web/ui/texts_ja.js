@@ -61,7 +61,6 @@ export const ja = {
   right: '右',
   leftShort: '左',
   rightShort: '右',
-  paired: '両側',
 
   groupEyebrows: '眉',
   groupEyes: '目',
