@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import torch
 from playwright.sync_api import Page, sync_playwright
-from thadistill.export.onnx import export_onnx
 
 from thadistill.data.poses import sample_poses
+from thadistill.export.onnx import export_onnx
 from thadistill.export.site import INDEX, index_of, player_files, write_site
 from thadistill.export.web import open_students
 from thadistill.metrics.speed import hardware
