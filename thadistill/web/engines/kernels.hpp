@@ -44,7 +44,7 @@ struct Stage {
     float lambda, alpha, beta;
     int32_t n_layers;
     const Layer *layers;
-    const int32_t *quads;   // y << 16 | x, x even
+    const int32_t *quads;   // y << 16 | x, x even where there is a plane below
     const int32_t *below;   // the plane it doubles, from column -1 on. Null: there is none
     int32_t below_top;      // the row that the plane below starts with
     int32_t out_channels;

@@ -18,13 +18,17 @@ EXPORT(place_face) void place_face(const Stage *at, int quads, float *image, int
 EXPORT(paint) void paint(const Stage *at, int first, int last, const Frame *into) {
     const Frame &frame = *into;
     const int size = at->size, side = frame.side;
+    const float ratio = (float)side / (float)size;
     const f4 half = fill(0.5f * (float)side), limit = fill((float)(side - 1)), zero = fill(0), one = fill(1);
+    const f4 lane = f4{0, 1, 2, 3} * ratio;
     for (int q = first; q < last; q++) {
         const int y = at->quads[q] >> 16, x = at->quads[q] & 0xffff;
         const float *m = at->results + (long)q * OUTPUTS * QUAD;
-        const f4 px = columns(x, size), py = fill(position(y, size)), alpha = loadf(m + 2 * QUAD);
-        const f4 sx = higher(lower((px + loadf(m) + 1.0f) * half - 0.5f, limit), zero);
-        const f4 sy = higher(lower((py + loadf(m + QUAD) + 1.0f) * half - 0.5f, limit), zero);
+        const f4 alpha = loadf(m + 2 * QUAD);
+        // in pixels of the image; a grid change of 2 is its side
+        const f4 px = ((float)x + 0.5f) * ratio - 0.5f + lane, py = fill(((float)y + 0.5f) * ratio - 0.5f);
+        const f4 sx = higher(lower(px + loadf(m) * half, limit), zero);
+        const f4 sy = higher(lower(py + loadf(m + QUAD) * half, limit), zero);
         const i4 ix = truncate(sx), iy = truncate(sy);
         const f4 fx = sx - to_float(ix), fy = sy - to_float(iy);
         f4 moved[QUAD], warped[4];

@@ -44,14 +44,15 @@ const LARGEST = 32767;
 const SHIFTS = [0, 1, 2, 4];
 /** A plane's unit is 16 of the sums': doubling weighs by sixteenths. */
 const PLANE_SHIFT = 4;
-/** Half-turns that rounding may put phases off by; above it each input gets a scale of its own, */
-const SMALL_ERROR = 3e-5;
-/** and above this one a level hands on what float32 products give. */
-const LARGEST_ERROR = 1e-4;
-/** By how much alpha and colour may be off for it not to show, */
-const SHOWN_ERROR = 6e-5;
-/** and grid change, the first two outputs of the rotator's seven; 2 is the image's side. */
-const SHOWN_GRID_ERROR = 1e-5;
+/**
+ * What rounding may add, root mean square. `phase`: half-turns, above which each input gets a scale of its own;
+ * `plane`: half-turns, above which a level hands on what float32 products give; `shown`: of colour and alpha; `grid`:
+ * of grid change, of which 2 is the image's side. Above the last two the last layer is of float32 products.
+ */
+const LIMITS = {
+  level: { phase: 3e-5, plane: 1e-4, shown: 6e-5, grid: 1e-5 },
+  face: { phase: 1e-4, plane: 0, shown: 1e-4, grid: Infinity }, // no grid change multiplies its errors
+};
 /** sin(pi t) = c p ((|p| + a)^2 + b) with p = t (1 - |t|), to 8e-6; see Sine of kernels.cpp. */
 const [SINE_C, SINE_A, SINE_B] = [1.21780254, 1.28368742, 0.93238195];
 
@@ -92,11 +93,12 @@ function scalesOf({ inputs, outputs, weight }, shift, shared) {
 }
 
 /**
- * The same for the last linear layer, whose outputs are no phases: sums must not wrap, so each row has a unit of its own.
+ * The same for the last linear layer, whose outputs are no phases: sums must not wrap, so each row has its own unit.
  * @param {Layer} layer
+ * @param {typeof LIMITS.level} limits
  * @returns {(Scales & {units: Float64Array}) | null} null where rounding would show
  */
-function lastScalesOf({ inputs, outputs, weight, bias }) {
+function lastScalesOf({ inputs, outputs, weight, bias }, limits) {
   const rows = Array.from({ length: outputs }, (_, o) => weight.subarray(o * inputs, (o + 1) * inputs));
   const units = Float64Array.from(rows, (row, o) => {
     const most = row.reduce((sum, value) => sum + Math.abs(value), Math.abs(bias[o]));
@@ -109,7 +111,7 @@ function lastScalesOf({ inputs, outputs, weight, bias }) {
   const one = Math.max(1, Math.min(LARGEST, Math.max(least, balanced)));
   if (least > LARGEST) return null;
   const errors = rows.map((_, o) => Math.sqrt(squares[o] / one ** 2 / 12 + (inputs * (one * units[o]) ** 2) / 24));
-  if (errors.some((error, o) => error > (outputs === 7 && o < 2 ? SHOWN_GRID_ERROR : SHOWN_ERROR))) return null;
+  if (errors.some((error, o) => error > (limits === LIMITS.level && o < 2 ? limits.grid : limits.shown))) return null;
   return { ones: new Float64Array(even(inputs)).fill(one), shift: 0, error: Math.max(...errors), units };
 }
 
@@ -168,24 +170,25 @@ function padded(values, count) {
 
 /**
  * @param {Layer} layer
- * @param {number[]} shifts
+ * @param {typeof LIMITS.level} limits
  */
-function bestScales(layer, shifts) {
-  for (const shift of shifts) {
+function bestScales(layer, limits) {
+  for (const shift of SHIFTS) {
     const shared = scalesOf(layer, shift, true);
-    if (shared) return shared.error < SMALL_ERROR ? shared : scalesOf(layer, shift, false) ?? shared;
+    if (shared) return shared.error < limits.phase ? shared : scalesOf(layer, shift, false) ?? shared;
   }
   throw new Error("the character's weights are too large for this engine's 16-bit products");
 }
 
 /**
  * @param {Stage} stage
- * @param {boolean} hands whether it hands phases to a next level
+ * @param {'face' | 'level' | 'last level'} role a level hands phases to the next one
  * @returns {PackedStage}
  */
-export function packStage(stage, hands) {
-  const scales = stage.hidden.map((layer) => bestScales(layer, SHIFTS));
-  const out = packOut(stage, hands);
+export function packStage(stage, role) {
+  const limits = role === 'face' ? LIMITS.face : LIMITS.level;
+  const scales = stage.hidden.map((layer) => bestScales(layer, limits));
+  const out = packOut(stage, role === 'level', limits);
   if (out.scales) scales.push(out.scales);
   else if (!scales.length) throw new Error('the character has a level of one layer; expected two or more');
   const layers = stage.hidden.map((layer, i) => ({
@@ -209,15 +212,16 @@ export function packStage(stage, hands) {
  * What a stage hands on, or shows: from int16 where that is exact enough, else from floats.
  * @param {Stage} stage
  * @param {boolean} hands
+ * @param {typeof LIMITS.level} limits
  * @returns {{layer: PackedLayer, scales: Scales | null}}
  */
-function packOut({ out }, hands) {
+function packOut({ out }, hands, limits) {
   const sums = hands ? scalesOf(out, PLANE_SHIFT, true) : null;
-  if (sums && sums.error < LARGEST_ERROR) {
+  if (sums && sums.error < limits.plane) {
     const integers = integersOf(out, sums.ones, () => 2 ** (PLANE_SHIFT - 31));
     return { layer: { kind: SUMS, shift: 0, ...integers, sines: sinesOf() }, scales: sums };
   }
-  const last = hands ? null : lastScalesOf(out);
+  const last = hands ? null : lastScalesOf(out, limits);
   if (last) {
     const integers = integersOf(out, last.ones, (row) => last.units[row]);
     const sines = { ...sinesOf(), gains: padded(Float32Array.from(last.units), integers.rows) };

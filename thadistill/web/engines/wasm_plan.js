@@ -42,7 +42,7 @@ const FACE = { top: 80, left: 192, side: 128 };
 const GROUP = 8;
 const OUTPUTS = 7;
 /** Bytes of activations of a block, of one layer: two of these and a block of weights stay in the nearest cache. */
-const BLOCK_BYTES = 12288;
+const BLOCK_BYTES = 16384;
 const PAGE = 65536;
 /** Below this lie the kernels' stack and constants; test_kernels.py holds them to it. */
 const BASE = PAGE;
@@ -113,8 +113,8 @@ export function planBands(character, workers) {
   if (levels.at(-1)?.out.outputs !== OUTPUTS || character.face.out.outputs !== 4) {
     throw new Error('the character lacks the layers that paint it');
   }
-  const stages = levels.map((stage, i) => packStage(stage, i < levels.length - 1));
-  const face = packStage(character.face, false);
+  const stages = levels.map((stage, i) => packStage(stage, i < levels.length - 1 ? 'level' : 'last level'));
+  const face = packStage(character.face, 'face');
   const cuts = cutsOf(character, workers);
   return cuts.slice(1).map((_, band) => planBand(character, face, stages, cuts, band));
 }
@@ -224,7 +224,8 @@ function planBand(character, face, stages, cuts, band) {
   const faceResults = layout.reserve(4 * QUAD * 4 * FACE_QUADS.length);
   const results = layout.reserve(4 * QUAD * OUTPUTS * quads[last].length);
   const rgba = layout.reserve(4 * area);
-  const widest = 128 + Math.max(...all.map((stage) => bytesOfGroup(stage) * groupsAtATime(stage))); // four rows to spare
+  // with four rows to spare, as planes take channels four at a time
+  const widest = 128 + Math.max(...all.map((stage) => bytesOfGroup(stage) * groupsAtATime(stage)));
   const scratch = /** @type {[number, number]} */ ([layout.reserve(widest), layout.reserve(widest)]);
   const planes = stages.slice(0, last).map((stage, i) => {
     // a row and a column more on either side

@@ -3,16 +3,17 @@
 export const QUAD = 4;
 
 /**
- * Runs of four pixels of a row that cover a mask, as y << 16 | x with x even, by rows; an even number of them.
+ * Runs of four pixels of a row that cover a mask, as y << 16 | x, by rows; an even number of them.
  * @param {Uint8Array} mask
  * @param {number} size
+ * @param {number} [step] x is a multiple of it
  */
-export function quadsOf(mask, size) {
+export function quadsOf(mask, size, step = 1) {
   const quads = [];
   for (let y = 0; y < size; y++) {
     for (let x = 0, end = 0; x < size; x++) {
       if (x < end || !mask[y * size + x]) continue;
-      const start = Math.min(x & ~1, size - QUAD);
+      const start = Math.min(x - (x % step), size - QUAD);
       quads.push((y << 16) | start);
       end = start + QUAD;
     }
@@ -23,21 +24,24 @@ export function quadsOf(mask, size) {
 }
 
 /**
- * The pixels that bilinear doubling reads for the pixels of quads, as a mask of half the size.
- * @param {Int32Array} quads
+ * The pixels that bilinear doubling reads for those of a mask, as a mask of half the size.
+ * @param {Uint8Array} mask
  * @param {number} half
  */
-function readByDoubling(quads, half) {
-  const mask = new Uint8Array(half * half);
+function readByDoubling(mask, half) {
+  const size = 2 * half;
+  const read = new Uint8Array(half * half);
   /** @param {number} i */
-  const inside = (i) => Math.min(half - 1, Math.max(0, i));
-  for (const quad of quads) {
-    const [y, x] = [quad >> 16, quad & 0xffff];
-    for (const row of [y >> 1, inside((y >> 1) + (y & 1 ? 1 : -1))]) {
-      for (let column = (x >> 1) - 1; column <= (x >> 1) + 2; column++) mask[row * half + inside(column)] = 1;
+  const both = (i) => [i >> 1, Math.min(half - 1, Math.max(0, (i >> 1) + (i & 1 ? 1 : -1)))];
+  for (let y = 0; y < size; y++) {
+    const rows = both(y);
+    for (let x = 0; x < size; x++) {
+      if (!mask[y * size + x]) continue;
+      const columns = both(x);
+      for (const row of rows) for (const column of columns) read[row * half + column] = 1;
     }
   }
-  return mask;
+  return read;
 }
 
 /**
@@ -102,9 +106,10 @@ export function quadsOfLevels(visible, sizes, top, bottom) {
   const mask = visible.slice();
   mask.fill(0, 0, top * size);
   mask.fill(0, bottom * size);
-  const quads = [quadsOf(mask, size)];
-  for (let i = last - 1; i >= 0; i--) quads.unshift(quadsOf(readByDoubling(quads[0], sizes[i]), sizes[i]));
-  return quads;
+  const masks = [mask];
+  for (let i = last - 1; i >= 0; i--) masks.unshift(readByDoubling(masks[0], sizes[i]));
+  // doubling takes runs from an even pixel on
+  return masks.map((one, i) => quadsOf(one, sizes[i], i ? 2 : 1));
 }
 
 /** @param {Int32Array} quads */
