@@ -13,9 +13,11 @@ import onnxruntime
 import pytest
 import torch
 
+import thadistill
 from tests.students import toy_student
 from thadistill.data.poses import sample_poses
 from thadistill.errors import UserError
+from thadistill.export.character_file import unpack_character
 from thadistill.export.onnx import LEAST_DB, export_onnx
 from thadistill.images import IMAGE_SIZE, encode_rgba, to_rgba8
 from thadistill.runtime.onnx_graph import OUTPUTS
@@ -131,9 +133,7 @@ def test_the_reference_student(dtype: str, reference: Path, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_recorded_poses(reference: Path, tmp_path: Path) -> None:
     """The student that comes with the package, on a performer's poses."""
-    import thadistill
-
-    model = CharacterModel.load(Path(thadistill.__file__).parent / "serve" / "puppet")
+    model, _ = unpack_character((Path(thadistill.__file__).parent / "serve" / "puppet.safetensors").read_bytes())
     track = np.load(reference / "pose_tracks" / "pose_20fps.npy")[::1000].astype(np.float32)
     for dtype, least in LEAST_DB.items():
         assert export_onnx(model, tmp_path / "puppet.onnx", dtype, poses=torch.from_numpy(track))["psnr_min"] >= least
