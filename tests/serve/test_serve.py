@@ -11,8 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import aiohttp
 import numpy as np
@@ -22,6 +24,8 @@ import torch
 from tests.students import toy_student
 from thadistill.data.poses import sample_poses
 from thadistill.runtime import compile_model
+
+Result = TypeVar("Result")
 
 
 @contextlib.contextmanager
@@ -44,6 +48,12 @@ def serving(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[st
     finally:
         process.kill()
         process.communicate()
+
+
+def run(coroutine: Coroutine[None, None, Result]) -> Result:
+    """Runs a coroutine in a thread of its own: Playwright's fixtures leave a loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +150,7 @@ def test_frames_of_the_native_engine(port: int, folder: Path) -> None:
                 await ws.send_bytes(pose.numpy().tobytes())
             return [await ws.receive_bytes(timeout=60) for _ in poses]
 
-    for pose, frame in zip(poses, asyncio.run(frames()), strict=True):
+    for pose, frame in zip(poses, run(frames()), strict=True):
         top, left, height, width = np.frombuffer(frame[:16], "<u4").tolist()
         image = np.zeros((512, 512, 4), np.uint8)
         image[top : top + height, left : left + width] = np.frombuffer(frame[16:], np.uint8).reshape(height, width, 4)
@@ -159,7 +169,7 @@ def test_messages_that_are_no_pose(port: int, message: bytes | str) -> None:
             await (ws.send_str(message) if isinstance(message, str) else ws.send_bytes(message))
             return await ws.receive_json(timeout=60)
 
-    assert "expected" in asyncio.run(answer())["error"]
+    assert "expected" in run(answer())["error"]
     assert ask(port, "/")[0] == 200
 
 
@@ -176,7 +186,7 @@ def test_sockets_of_other_pages_are_refused(port: int, origin: str | None) -> No
                 return error.status
         return 101
 
-    assert asyncio.run(status()) == 403
+    assert run(status()) == 403
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
