@@ -7,13 +7,13 @@ import json
 import mimetypes
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 import thadistill
 from thadistill.errors import UserError
+from thadistill.report import write_text
 
 WEB = Path(thadistill.__file__).parent / "web"
 INDEX = "characters/index.json"
@@ -89,11 +89,7 @@ def write_page(page: str, path: Path) -> None:
         raise UserError(
             f"{path} is a folder; expected a file for the page, such as {path / 'character.html'}: give out="
         )
-    path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as temporary:
-        made = Path(temporary) / path.name
-        made.write_text(page, encoding="utf-8")
-        shutil.move(made, path)
+    write_text(path, page)
 
 
 def single_page(files: Mapping[str, bytes]) -> str:
