@@ -22,8 +22,8 @@ from track import TeacherPairs, run_track
 
 from thadistill.data.poses import load_poses, sample_poses
 from thadistill.errors import UserError
+from thadistill.metrics.benchmark import Contestant, hardware, measure_speeds
 from thadistill.metrics.image import psnr
-from thadistill.metrics.speed import Contestant, hardware, measure_speeds
 from thadistill.outputs import StudentOutput
 from thadistill.runtime import Runtime, compile_model, resolve
 from thadistill.student import CharacterModel

@@ -18,8 +18,9 @@ import torch
 
 from thadistill.data.character import sample
 from thadistill.data.poses import sample_poses
-from thadistill.metrics.speed import Contestant, Frame, measure_speeds
-from thadistill.report import commit, write_csv, write_text
+from thadistill.files import write_csv, write_text
+from thadistill.metrics.benchmark import Contestant, Frame, measure_speeds
+from thadistill.pipeline.report import commit
 from thadistill.teacher import Teacher, load_teacher
 from thadistill.teacher.tha3 import Tha3Teacher
 from thadistill.teacher.tha4 import Tha4Teacher

@@ -17,7 +17,7 @@ from torch import Tensor
 from thadistill.data.character import puppet, sample
 from thadistill.data.poses import sample_poses
 from thadistill.devices import resolve_device
-from thadistill.metrics.speed import Contestant, Frame
+from thadistill.metrics.benchmark import Contestant, Frame
 from thadistill.runtime import resolve
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
 from thadistill.tables import Claim, Paper, Row, make_rows, read_command, run_table, speed_rows, write_table

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from thadistill.data.poses import sample_poses
 from thadistill.devices import trainer_device
-from thadistill.metrics.speed import Contestant, Frame
+from thadistill.metrics.benchmark import Contestant, Frame
 from thadistill.student import CharacterModel
 from thadistill.tables import (
     Claim,

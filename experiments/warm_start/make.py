@@ -25,19 +25,20 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from thadistill.cli.app import check, conf_dir
+from thadistill.cli.app import check
+from thadistill.config import conf_dir
 from thadistill.console import console
 from thadistill.data.character import Character
 from thadistill.data.error_map import ErrorMap
 from thadistill.data.face_mask import face_mask_from_targets
-from thadistill.devices import trainer_device
+from thadistill.devices import keep_freed_memory, trainer_device
+from thadistill.files import write_json
 from thadistill.images import STUDENT_FACE_REGION
 from thadistill.lit.base import StudentModule, plain_copy
-from thadistill.memory import keep_freed_memory
-from thadistill.report import environment, write_json
+from thadistill.pipeline.report import environment
+from thadistill.pipeline.targets import TargetSets
 from thadistill.student.face_morpher import FACE_SIZE
-from thadistill.student.start import STARTS, SUFFIX, Part, save_start, start
-from thadistill.targets import TargetSets
+from thadistill.student.init import INITS, SUFFIX, Part, save_start, start
 
 HERE = Path(__file__).parent
 # lambda_00, crypko_00 and crypko_03 are what the start is judged on: it never sees them
@@ -167,7 +168,7 @@ def main() -> None:
                 pupil = Pupil(part, config, mirrored)
                 pupils[f"{name} mirrored" if mirrored else name] = pupil
     path = given.out / "start.safetensors"
-    shipped = STARTS / f"{given.student}{SUFFIX}"
+    shipped = INITS / f"{given.student}{SUFFIX}"
     networks = {name: hydra.utils.instantiate(config.student[name]) for name in get_args(Part)}
     (other,) = networks.keys() - {part}
     before = [place for place in ([path, shipped] if given.ship else [path]) if place.is_file()]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from thadistill.cli.app import VERBS, fail, main, read_folders, with_start
 from thadistill.errors import UserError
-from thadistill.training import check_checkpoint
+from thadistill.pipeline.fit import check_checkpoint
 
 from .conftest import Command
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from thadistill.data.build import PoseSequence, build_targets, open_cache
-from thadistill.data.cache import SHARD
 from thadistill.data.error_map import REFRESH, WAIT, ErrorMap
 from thadistill.data.sampling import BodyPatches
+from thadistill.data.target_builder import PoseSequence, build_targets, open_cache
+from thadistill.data.target_cache import SHARD
 from thadistill.teacher import load_teacher
 
 

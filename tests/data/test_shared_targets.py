@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from thadistill.data import build
-from thadistill.data.build import PoseSequence, build_targets, open_cache, shard_lock
-from thadistill.data.cache import SHARD
+from thadistill.data.target_builder import PoseSequence, build_targets, open_cache, shard_lock
+from thadistill.data.target_cache import SHARD
 from thadistill.teacher import load_teacher
 
 POSES = PoseSequence(seed=6)

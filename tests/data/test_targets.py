@@ -12,17 +12,17 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from thadistill.cli.app import conf_dir
-from thadistill.data.build import PoseSequence, build_targets, open_cache
-from thadistill.data.cache import SHARD, TargetCache, Targets
+from thadistill.config import conf_dir
 from thadistill.data.error_map import REFRESH
 from thadistill.data.face_mask import face_mask_from_targets
 from thadistill.data.sampling import BodyPatches, FacePixels, visible_map
+from thadistill.data.target_builder import PoseSequence, build_targets, open_cache
+from thadistill.data.target_cache import SHARD, TargetCache, Targets
+from thadistill.devices import machine_memory
 from thadistill.errors import UserError
 from thadistill.images import FACE_REGION, STUDENT_FACE_REGION
-from thadistill.memory import machine_memory
+from thadistill.pipeline.targets import most_posed
 from thadistill.pose import POSE_PARAMETERS
-from thadistill.targets import most_posed
 from thadistill.teacher import load_teacher
 
 POSES = PoseSequence(seed=5)
@@ -271,10 +271,12 @@ def test_no_more_targets_than_half_of_the_memory_holds(monkeypatch: pytest.Monke
             return most_posed(compose("distill", overrides=["recipe.targets.posed=900", *overrides]))
 
     for gigabytes, expected in ((4, 624), (8, 900)):
-        monkeypatch.setattr("thadistill.targets.machine_memory", lambda gigabytes=gigabytes: gigabytes * 1024**3)
+        monkeypatch.setattr(
+            "thadistill.pipeline.targets.machine_memory", lambda gigabytes=gigabytes: gigabytes * 1024**3
+        )
         assert most("recipe=fast") == expected
         assert most("recipe=paper") == 900  # whose number of targets is part of what it promises
-    monkeypatch.setattr("thadistill.targets.machine_memory", lambda: None)
+    monkeypatch.setattr("thadistill.pipeline.targets.machine_memory", lambda: None)
     assert most("recipe=fast") == 900
 
 

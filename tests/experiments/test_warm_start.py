@@ -14,8 +14,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from safetensors.torch import load_file
 
-from thadistill.cli.app import conf_dir
-from thadistill.student.start import start
+from thadistill.config import conf_dir
+from thadistill.student.init import start
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -9,19 +9,20 @@ import lightning as L
 import pytest
 import torch
 
-from thadistill import lit, patches
+from thadistill import lit
 from thadistill.callbacks import Budget
-from thadistill.data.build import PoseSequence, build_targets, open_cache
-from thadistill.data.cache import SHARD, Targets
 from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
 from thadistill.data.error_map import WAIT, ErrorMap
 from thadistill.data.sampling import BodyPatches, FacePixels, body_batch
+from thadistill.data.target_builder import PoseSequence, build_targets, open_cache
+from thadistill.data.target_cache import SHARD, Targets
 from thadistill.errors import UserError
+from thadistill.kernels.patches import op as patches
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
 from thadistill.lit.body_rotator import FACIAL_COLUMNS, ROTATION_COLUMNS
-from thadistill.optim import Muon
+from thadistill.lit.optim import Muon
+from thadistill.lit.schedule import PhaseWeights, WarmupCosine
 from thadistill.pose import POSE_PARAMETERS
-from thadistill.schedule import PhaseWeights, WarmupCosine
 from thadistill.student import BodyRotator, FaceMorpher
 from thadistill.teacher import load_teacher
 from thadistill.warp import warp

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from thadistill.data.poses import sample_poses
-from thadistill.memory import keep_freed_memory
-from thadistill.metrics.speed import Contestant, hardware, measure_speed, measure_speeds
-from thadistill.native_build import cpu_field
+from thadistill.devices import keep_freed_memory
+from thadistill.kernels.build import cpu_field
+from thadistill.metrics.benchmark import Contestant, hardware, measure_speed, measure_speeds
 
 
 def test_times_what_is_called() -> None:

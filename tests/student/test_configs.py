@@ -11,11 +11,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from thadistill.cli.app import conf_dir, main
-from thadistill.errors import UserError
+from thadistill.cli.app import main
+from thadistill.config import conf_dir
+from thadistill.errors import UserError, check_positive, check_whole
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
-from thadistill.student.siren import check_positive, check_whole
-from thadistill.student.start import save_start
+from thadistill.student.init import save_start
 
 STUDENTS = sorted(path.stem for path in (conf_dir() / "student").glob("*.yaml"))
 

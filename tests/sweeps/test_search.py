@@ -15,9 +15,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
-from thadistill.cli.app import conf_dir
-from thadistill.cli.job import Job, Result, SweepFailed
+from thadistill.config import conf_dir
 from thadistill.errors import UserError
+from thadistill.sweeps.job import Job, Result, SweepFailed
 from thadistill.sweeps.pareto import pareto_front
 
 optuna = pytest.importorskip("optuna")

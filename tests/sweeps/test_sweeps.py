@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command, thadistill  # noqa: F401
-from thadistill.cli.app import folder_name, read_folders
-from thadistill.cli.job import Job, run
+from thadistill.cli.app import read_folders
+from thadistill.config import folder_name
+from thadistill.sweeps.job import Job, run
 from thadistill.sweeps.launchers import share_cores
 
 TOY = (
@@ -112,7 +113,7 @@ def test_a_job_that_is_killed_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
     killer = tmp_path / "python"
     killer.write_text("#!/bin/sh\nkill -9 $$\n")
     killer.chmod(0o755)
-    monkeypatch.setattr("thadistill.cli.job.sys.executable", str(killer))
+    monkeypatch.setattr("thadistill.sweeps.job.sys.executable", str(killer))
     result = run(Job("distill", (), tmp_path / "job", tmp_path, "0" * 16))
     assert result.error == "ended by SIGKILL: was memory short?"
     assert json.loads((tmp_path / "job" / "job.json").read_text())["status"] == "failed"

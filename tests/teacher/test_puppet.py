@@ -279,7 +279,7 @@ def test_the_fingerprint_knows_seed_drawing_and_motion(puppet: PuppetTeacher, mo
     redrawn = PuppetTeacher(3)
     redrawn.features.design = replace(redrawn.design, eye_height=redrawn.design.eye_height + 0.5)
     assert redrawn.fingerprint() != known
-    monkeypatch.setattr("thadistill.teacher.puppet.motion.BODY_TURN", 8.5)
+    monkeypatch.setattr("thadistill.puppet.motion.BODY_TURN", 8.5)
     assert puppet.fingerprint() != known
 
 

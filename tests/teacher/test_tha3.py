@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from thadistill import assets
-from thadistill.data.build import PoseSequence
 from thadistill.data.poses import sample_poses
+from thadistill.data.target_builder import PoseSequence
 from thadistill.errors import UserError
 from thadistill.images import FACE_REGION, load_character
 from thadistill.metrics.flow import grid_change_epe_px

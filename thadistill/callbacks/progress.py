@@ -6,25 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress, TaskID
 
-
-def progress_bar(transient: bool = False) -> Progress:
-    """The bar that every long step shows, on stderr so that stdout stays clean for JSON."""
-    from rich.console import Console
-
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
-        transient=transient,
-    )
+from thadistill.console import progress_bar
 
 
 class SaidProgress(L.Callback):

@@ -18,9 +18,9 @@ from torch import Tensor
 from thadistill.data.poses import sample_poses
 from thadistill.devices import resolve_device
 from thadistill.errors import UserError
+from thadistill.metrics.benchmark import Contestant, Frame, measure_speeds
 from thadistill.metrics.image import psnr
-from thadistill.metrics.speed import Contestant, Frame, measure_speeds
-from thadistill.report import commit
+from thadistill.pipeline.report import commit
 from thadistill.runtime import resolve
 from thadistill.student import CharacterModel
 

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from thadistill.data.cache import Targets
-from thadistill.data.drawing import each_in_turn, shared_out, z_order
 from thadistill.data.error_map import REFRESH, ErrorMap
+from thadistill.data.low_variance import each_in_turn, shared_out, z_order
+from thadistill.data.target_cache import Targets
 from thadistill.errors import UserError
 from thadistill.images import FACE_REGION, IMAGE_SIZE, STUDENT_FACE_REGION
 from thadistill.pose import POSE_PARAMETERS

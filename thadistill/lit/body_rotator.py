@@ -14,13 +14,13 @@ from thadistill.data.error_map import ErrorMap
 from thadistill.data.sampling import BodyBatch
 from thadistill.errors import UserError
 from thadistill.images import FACE_REGION
+from thadistill.kernels.patches import Matched, match_patches, warp_patches
 from thadistill.lit.base import OptimizerFactory, StudentModule, plain_copy
-from thadistill.losses import RotatorTerms, rotator_terms
+from thadistill.lit.losses import RotatorTerms, rotator_terms
+from thadistill.lit.schedule import LearningRate
 from thadistill.metrics.flow import grid_change_epe_px
 from thadistill.metrics.image import psnr
-from thadistill.patches import Matched, match_patches, warp_patches
 from thadistill.pose import FACIAL_SIZE, POSE_SIZE
-from thadistill.schedule import LearningRate
 from thadistill.student.body_rotator import BodyRotator, Motion, Posed
 from thadistill.student.siren import SineLayer
 from thadistill.warp import blend

@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thadistill.errors import UserError
+from thadistill.errors import UserError, check_positive, check_whole
+from thadistill.kernels.level import Doubling, LayerWeights, sine_level
 from thadistill.pose import POSE_SIZE
-from thadistill.student.level import Doubling, LayerWeights, sine_level
-from thadistill.student.siren import SineLayer, check_positive, check_whole, last_linear, planes
+from thadistill.student.siren import SineLayer, last_linear, planes
 from thadistill.warp import axis_positions, blend, position_grid, resize, warp
 
 

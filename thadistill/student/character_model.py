@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import pickle
 import re
 import zipfile
@@ -18,14 +17,14 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from thadistill.errors import UserError
+from thadistill.errors import UserError, check_positive
+from thadistill.files import replacing
 from thadistill.images import IMAGE_SIZE, STUDENT_FACE_REGION, load_character, to_rgba8
 from thadistill.outputs import StudentOutput
 from thadistill.pose import FACIAL_SIZE, POSE_SIZE
 from thadistill.student.body_rotator import BodyRotator
 from thadistill.student.face_morpher import FaceMorpher
 from thadistill.student.published import BODY_MORPHER, FACE_MORPHER, IMAGE, is_published, load_layers_model
-from thadistill.student.siren import check_positive
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -131,12 +130,8 @@ def _take_omega(tensors: dict[str, Tensor], path: Path) -> float:
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        write(temporary)
 
 
 def _read_manifest(folder: Path) -> tuple[str, str, str]:

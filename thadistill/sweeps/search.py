@@ -22,8 +22,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from thadistill.cli.job import Result
 from thadistill.errors import UserError
+from thadistill.sweeps.job import Result
 from thadistill.sweeps.sweepers import report
 
 

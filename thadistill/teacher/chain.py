@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from thadistill.native_build import multiplies_bfloat16
+from thadistill.kernels.build import multiplies_bfloat16
 from thadistill.outputs import TeacherOutput
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.teacher.base import Teacher, check_batch

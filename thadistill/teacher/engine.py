@@ -1,7 +1,7 @@
 """Engine: how a convolutional teacher network runs its blocks, plainly or, on a CPU, in strips.
 
 A network says once what its body does, in an engine's words (enter, block, residual, leave); it then runs module by
-module on any device, in any precision and with gradients, or by ``StripEngine`` where that is possible and faster.
+module on any device, in any precision and with gradients, or by ``RowTiledEngine`` where that is possible and faster.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from thadistill.teacher.blocks import TeacherNetwork, precision_of, widen
-from thadistill.teacher.strips import StripEngine
+from thadistill.teacher.row_tiled import RowTiledEngine
 from thadistill.teacher.workspace import Threads, Workspace
 
 
@@ -119,7 +119,7 @@ class BodyNetwork(TeacherNetwork):
         weights: dict[nn.Module, object],
         threads: Threads | None = None,
     ) -> Tensor:
-        engine = StripEngine(self.workspace, threads, self.products, weights)
+        engine = RowTiledEngine(self.workspace, threads, self.products, weights)
         try:
             return flow(engine, *(planes[i : i + 1] for planes in inputs))
         finally:
