@@ -17,7 +17,7 @@ from thadistill.config import conf_dir, keyed
 from thadistill.errors import UserError
 from thadistill.pipeline.run_state import Run
 from thadistill.student import BodyRotator, FaceMorpher
-from thadistill.student.init import save_start
+from thadistill.student.init import save_init
 
 
 @pytest.fixture
@@ -42,13 +42,13 @@ def composed(folder: Path, *overrides: str) -> DictConfig:
 
 def start_file(path: Path, seed: int) -> Path:
     torch.manual_seed(seed)
-    save_start(path, FaceMorpher(16, 2), BodyRotator(width_scale=0.05))
+    save_init(path, FaceMorpher(16, 2), BodyRotator(width_scale=0.05))
     return path
 
 
 @pytest.mark.parametrize("what", ["picture", "mask", "mask elsewhere", "init", "poses"])
 def test_a_run_on_other_contents_of_the_same_files_is_refused(what: str, mine: Path, tmp_path: Path) -> None:
-    mask, init, poses = tmp_path / "mask.png", tmp_path / "start.safetensors", tmp_path / "poses.npy"
+    mask, init, poses = tmp_path / "mask.png", tmp_path / "init.safetensors", tmp_path / "poses.npy"
     Image.new("L", (512, 512)).save(mask)
     np.save(poses, np.zeros((16, 45), np.float32))
     given = [f"init={start_file(init, 0)}", f"recipe.targets.poses.source={poses}"]

@@ -72,7 +72,7 @@ def body_module(world: SimpleNamespace) -> BodyRotatorModule:
     torch.manual_seed(0)
     return BodyRotatorModule(
         BodyRotator(width_scale=0.05), partial(Muon, lr=1e-3, adam_lr=3e-3), WarmupCosine(),
-        PhaseWeights([], [[1.0, 1.0, 60.0, 1.0]]), world.image, grid_rate=0.05,
+        PhaseWeights([], [[1.0, 1.0, 60.0, 1.0]]), world.image, grid_lr_scale=0.05,
     )  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def train(
     world: SimpleNamespace, folder: Path, callbacks: list[L.Callback], loggers: list[Logger]
 ) -> BodyRotatorModule:
     module = body_module(world)
-    stream = partial(BodyPatches, world.poseds, batch_size=8, squares=2, size=8)
+    stream = partial(BodyPatches, world.poseds, batch_size=8, patches=2, size=8)
     data = DistillDataModule(stream, WholeBodies(world.poseds, 1))
     trainer = L.Trainer(
         accelerator="cpu", max_epochs=-1, logger=loggers, enable_checkpointing=False, enable_progress_bar=False,

@@ -1,4 +1,4 @@
-"""Levels on squares: the native kernels beside torch's operations, forwards and backwards, and in bfloat16."""
+"""Levels on patches: the native kernels beside torch's operations, forwards and backwards, and in bfloat16."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from thadistill.kernels.build import NativeUnavailable, load_native
 from thadistill.kernels.level import LayerWeights, LevelKernels
-from thadistill.student import BodyRotator, FaceMorpher, level
+from thadistill.kernels.level import op as level
+from thadistill.student import BodyRotator, FaceMorpher
 
 
 def kernels_in(kept: torch.dtype) -> LevelKernels:
@@ -21,7 +22,7 @@ def kernels_in(kept: torch.dtype) -> LevelKernels:
 
 
 def bodies(size: int, corner: int, **settings: object) -> tuple[list[Tensor], torch.nn.Module]:
-    """Values on three squares of each of two poses."""
+    """Values on three patches of each of two poses."""
     torch.manual_seed(1)
     network = BodyRotator(**settings)  # type: ignore[arg-type]
     corners = torch.tensor([[0, 1], [3, 2], [5, 5], [1, 0], [31, 7], [6, 31]]) * 4 + corner
@@ -35,9 +36,9 @@ def faces() -> tuple[list[Tensor], torch.nn.Module]:
 
 
 CASES: dict[str, Callable[[], tuple[list[Tensor], torch.nn.Module]]] = {
-    "squares of 6, widths no multiple of a vector": lambda: bodies(6, -1, width_scale=0.1),
-    "squares of 2 that read the fewest coarse pixels": lambda: bodies(2, -1, width_scale=0.1),
-    "squares of 4": lambda: bodies(4, 0, width_scale=0.2),
+    "patches of 6, widths no multiple of a vector": lambda: bodies(6, -1, width_scale=0.1),
+    "patches of 2 that read the fewest coarse pixels": lambda: bodies(2, -1, width_scale=0.1),
+    "patches of 4": lambda: bodies(4, 0, width_scale=0.2),
     "levels of one size": lambda: bodies(4, 0, sizes=(512, 512), widths=(17, 9)),
     "one level": lambda: bodies(5, 0, sizes=(512,), widths=(33,), depth=4),
     "a level of one layer": lambda: bodies(4, 0, widths=(12, 8, 5), depth=1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from thadistill.student import products
+from thadistill.kernels import matmul
 
 
 @pytest.mark.parametrize("taken", [False, True])
@@ -18,5 +18,5 @@ def test_gives_what_double_precision_gives(taken: bool, monkeypatch: pytest.Monk
         x, bias = torch.randn(rows, given, generator=generator), torch.randn(out, generator=generator)
         matrix = torch.randn(given, out, generator=generator).T  # a view, as a level's is of its first layer
         exact = x.double() @ matrix.double().T
-        torch.testing.assert_close(products.linear(x, matrix), exact.float(), atol=2e-5, rtol=0)
-        torch.testing.assert_close(products.linear(x, matrix, bias), (exact + bias).float(), atol=2e-5, rtol=0)
+        torch.testing.assert_close(matmul.linear(x, matrix), exact.float(), atol=2e-5, rtol=0)
+        torch.testing.assert_close(matmul.linear(x, matrix, bias), (exact + bias).float(), atol=2e-5, rtol=0)

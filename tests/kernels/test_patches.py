@@ -1,4 +1,4 @@
-"""The warp of training squares against that of whole images, by the native kernel and by torch's operations."""
+"""The warp of training patches against that of whole images, by the native kernel and by torch's operations."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Scene(NamedTuple):
     insets: Tensor
     change: Tensor  # of the whole images
     corner: Tensor
-    cut: Tensor  # of the squares
+    cut: Tensor  # of the patches
 
     def pasted(self, which: list[int]) -> Tensor:
-        """The images that the squares are of."""
+        """The images that the patches are of."""
         pasted = self.image.expand(len(which), -1, -1, -1).clone()
         pasted[:, :, INSET[0] : INSET[0] + 20, INSET[1] : INSET[1] + 24] = self.insets[which].float()
         return pasted
 
-    def squares(self, whole: Tensor) -> Tensor:
+    def patches(self, whole: Tensor) -> Tensor:
         return torch.stack([whole[i, :, y : y + SIZE, x : x + SIZE] for i, (y, x) in enumerate(self.corner.tolist())])
 
 
@@ -43,7 +43,7 @@ def scene() -> Scene:
     change = torch.randn(3, 2, 64, 64, generator=generator) / 2  # far beyond the image, too
     corner = torch.tensor([[0, 0], [48, 48], [12, 8]])
     scene = Scene(image, insets, change, corner, torch.empty(0))
-    return scene._replace(cut=scene.squares(change))
+    return scene._replace(cut=scene.patches(change))
 
 
 @pytest.fixture(params=["native", "torch"])
@@ -58,7 +58,7 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 @pytest.mark.parametrize("which", [[0, 1, 2], [1, 1, 1]])
 def test_squares_of_the_whole_image_with_the_inset_pasted(scene: Scene, form: str, which: list[int]) -> None:
     found = warp_patches(scene.image, scene.insets, torch.tensor(which), INSET, scene.cut, scene.corner)
-    expected = scene.squares(warp(scene.pasted(which), scene.change))
+    expected = scene.patches(warp(scene.pasted(which), scene.change))
     # positions reach the sampler by another order of float32 operations
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
@@ -66,14 +66,14 @@ def test_squares_of_the_whole_image_with_the_inset_pasted(scene: Scene, form: st
 def test_slopes_are_those_of_the_whole_image(scene: Scene, form: str) -> None:
     weight = torch.randn(3, 4, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
     change = scene.change.clone().requires_grad_()
-    (scene.squares(warp(scene.pasted([0, 1, 2]), change)) * weight).sum().backward()
+    (scene.patches(warp(scene.pasted([0, 1, 2]), change)) * weight).sum().backward()
     # a view with strides of its own, as the student's outputs are
     cut = scene.cut.permute(0, 2, 3, 1).contiguous().requires_grad_()
     found = warp_patches(scene.image, scene.insets, torch.arange(3), INSET, cut.permute(0, 3, 1, 2), scene.corner)
     (found * weight).sum().backward()
     assert cut.grad is not None
     assert change.grad is not None
-    expected = scene.squares(change.grad)
+    expected = scene.patches(change.grad)
     # where rounding puts a position on the other side of a pixel's centre, the slope is another
     alike = torch.isclose(cut.grad.permute(0, 3, 1, 2), expected, atol=1e-2, rtol=1e-3)
     assert alike.float().mean() > 0.995

@@ -19,7 +19,7 @@ def test_two_processes_distil_one_student(tmp_path: Path) -> None:
         *("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "budget_minutes=9"),
         *("recipe.targets.face=16", "recipe.targets.posed=16", "student.body_rotator.width_scale=0.1"),
         *("student.face_morpher={width: 16, depth: 3}", "validation.checks=0"),
-        *("recipe.face_morpher.stream.batch_size=16", "recipe.body_rotator.stream={batch_size: 64, squares: 8}"),
+        *("recipe.face_morpher.stream.batch_size=16", "recipe.body_rotator.stream={batch_size: 64, patches: 8}"),
         *("evaluation.poses=1", "evaluation.speed=false", f"targets={tmp_path / 'targets'}", f"out={tmp_path / 'out'}"),
         *(f"recipe.face_morpher.examples={EXAMPLES}", "recipe.face_morpher.progress_by=examples"),
         *(f"recipe.body_rotator.examples={16 * EXAMPLES}", "recipe.body_rotator.progress_by=examples"),

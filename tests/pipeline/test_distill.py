@@ -18,7 +18,7 @@ from thadistill.pipeline.targets import budget_of
 from thadistill.student import CharacterModel
 
 TOY = (
-    *("teacher=puppet", "character=puppet", "trainer=cpu", "recipe.at_once=false", "budget_minutes=0.05"),
+    *("teacher=puppet", "character=puppet", "trainer=cpu", "recipe.background_worker=false", "budget_minutes=0.05"),
     *("student.body_rotator.width_scale=0.05", "student.face_morpher.width=16"),
     *("recipe.targets.posed=16", "recipe.targets.face=16"),
     *("evaluation.poses=1", "evaluation.speed=false", "validation.poses=1", "validation.checks=0"),

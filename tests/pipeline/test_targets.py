@@ -68,17 +68,17 @@ def test_callbacks_find_as_many_validation_poses_as_they_ask_for(tmp_path: Path)
 
 @pytest.fixture
 def told_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The puppet teacher as one whose rounded targets are others, as THA3's are."""
+    """The puppet teacher as one whose low-precision targets are others, as THA3's are."""
     rounding: list[bool] = []
 
     @contextmanager
-    def rounded(self: Puppet) -> Iterator[None]:
+    def low_precision(self: Puppet) -> Iterator[None]:
         rounding.append(True)
         yield
         rounding.pop()
 
     plain = Puppet.fingerprint
-    monkeypatch.setattr(Puppet, "rounded", rounded)
+    monkeypatch.setattr(Puppet, "low_precision", low_precision)
     monkeypatch.setattr(Puppet, "fingerprint", lambda self: plain(self) + ("rounded" if rounding else ""))
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from thadistill.config import conf_dir
 from thadistill.errors import UserError
-from thadistill.pipeline.worker import Beside, at_once
+from thadistill.pipeline.worker import Worker, has_worker
 
 CPU = torch.device("cpu")
 
@@ -33,7 +33,7 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ([], True),
         (["recipe=warm"], True),
-        (["recipe.at_once=false"], False),
+        (["recipe.background_worker=false"], False),
         (["recipe=paper"], False),
         (["recipe.body_rotator.progress_by=examples", "recipe.body_rotator.examples=100"], False),
         (["callbacks=compare"], False),
@@ -42,13 +42,13 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_when_there_is_a_second_process(overrides: list[str], expected: bool) -> None:
     config = composed(*overrides)
-    assert at_once(config, CPU) is expected
-    assert not at_once(config, torch.device("cuda"))
+    assert has_worker(config, CPU) is expected
+    assert not has_worker(config, torch.device("cuda"))
 
 
 def test_one_thread_has_nothing_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert not at_once(composed(), CPU)
+    assert not has_worker(composed(), CPU)
 
 
 def test_a_mistake_beside_is_told_and_threads_come_back(tmp_path: Path) -> None:
@@ -56,10 +56,10 @@ def test_a_mistake_beside_is_told_and_threads_come_back(tmp_path: Path) -> None:
     torch.set_num_threads(3)
     try:
         config = composed("character.seed=7", f"targets={tmp_path / 'targets'}")  # another puppet than the character
-        with Beside(config, tmp_path / "face", 1.0, time.time()) as beside:
+        with Worker(config, tmp_path / "face", 1.0, time.time()) as worker:
             assert torch.get_num_threads() == 2
             with pytest.raises(UserError, match="came with another character's image"):
-                beside.wait()
+                worker.wait()
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)

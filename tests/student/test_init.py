@@ -14,7 +14,7 @@ from thadistill.config import conf_dir
 from thadistill.errors import UserError
 from thadistill.pipeline.fit import student_module
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
-from thadistill.student.init import INITS, save_start, start
+from thadistill.student.init import INITS, apply_init, save_init
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,8 +26,8 @@ def networks(seed: int, width: int = 16) -> tuple[FaceMorpher, BodyRotator]:
 
 def test_a_start_file_comes_back_within_half_precision(tmp_path: Path) -> None:
     (face, body), (other_face, other_body) = networks(0), networks(1)
-    path = tmp_path / "start.safetensors"
-    save_start(path, face, body)
+    path = tmp_path / "init.safetensors"
+    save_init(path, face, body)
     start(other_face, "face_morpher", str(path))
     start(other_body, "body_rotator", str(path))
     for given, found in ((face, other_face), (body, other_body)):
@@ -55,7 +55,7 @@ def test_none_leaves_the_network_as_it_is() -> None:
 
 @pytest.mark.parametrize("student", ["paper", "slim"])
 def test_the_shipped_starts_are_what_their_records_say(student: str) -> None:
-    record = json.loads((ROOT / "experiments" / "warm_start" / student / "record.json").read_text())
+    record = json.loads((ROOT / "experiments" / "warm_init" / student / "record.json").read_text())
     assert (INITS / f"{student}.safetensors").stat().st_size == record["bytes"] < 1_000_000
     for part in ("face_morpher", "body_rotator"):
         assert record[part]["student"] == student
@@ -64,7 +64,7 @@ def test_the_shipped_starts_are_what_their_records_say(student: str) -> None:
         config = compose("distill", overrides=[f"student={student}"])
     for part in ("face_morpher", "body_rotator"):
         network = instantiate(config.student[part])
-        start(network, part, "warm")  # type: ignore[arg-type]
+        apply_init(network, part, "warm")  # type: ignore[arg-type]
         found = network.state_dict()
         assert all(bool(value.isfinite().all()) for value in found.values())
         assert all(value.dtype == torch.float32 for value in found.values())
@@ -86,15 +86,15 @@ def test_a_recipe_leaves_a_start_as_it_is() -> None:
 
 
 def test_what_cannot_be_started_from_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "start.safetensors"
-    save_start(path, *networks(0))
+    path = tmp_path / "init.safetensors"
+    save_init(path, *networks(0))
     with pytest.raises(UserError, match="other sizes"):
-        start(networks(0, width=8)[0], "face_morpher", str(path))
+        apply_init(networks(0, width=8)[0], "face_morpher", str(path))
     with pytest.raises(UserError, match="does not exist"):
-        start(networks(0)[0], "face_morpher", str(tmp_path / "none.safetensors"))
+        apply_init(networks(0)[0], "face_morpher", str(tmp_path / "none.safetensors"))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="cannot be read"):
-        start(networks(0)[0], "face_morpher", str(path))
+        apply_init(networks(0)[0], "face_morpher", str(path))
 
 
 def test_omega_belongs_to_a_start(tmp_path: Path) -> None:
@@ -102,8 +102,8 @@ def test_omega_belongs_to_a_start(tmp_path: Path) -> None:
     face, body = FaceMorpher(width=16, depth=3, omega=20.0), BodyRotator(width_scale=0.05, omega=10.0)
     image = torch.full((4, 512, 512), -1.0)
     image[:, 100:400, 150:350] = 0.5
-    save_start(tmp_path / "start.safetensors", face, body)
-    sources = (tmp_path / "start.safetensors", CharacterModel(image, face, body).save(tmp_path / "model"))
+    save_init(tmp_path / "init.safetensors", face, body)
+    sources = (tmp_path / "init.safetensors", CharacterModel(image, face, body).save(tmp_path / "model"))
     for source in sources:
         start(FaceMorpher(width=16, depth=3, omega=20.0), "face_morpher", str(source))
         start(BodyRotator(width_scale=0.05, omega=10.0), "body_rotator", str(source))

@@ -97,8 +97,8 @@ def test_launchers_with_two_workers(
 @pytest.mark.timeout(1500)
 def test_a_search_of_three_trials(thadistill: Command, tmp_path: Path) -> None:  # noqa: F811
     pytest.importorskip("optuna")
-    search = ("distill", "-m", *TOY, "hparams_search=student", "hydra.sweeper.trials=3", f"{WIDTH}=choice(0.1,0.15)")
-    search += ("student.body_rotator.depth=2", "student.face_morpher.width=16", "hydra.sweeper.at_once=2")
+    search = ("distill", "-m", *TOY, "hparams_search=student", "hydra.sweeper.n_trials=3", f"{WIDTH}=choice(0.1,0.15)")
+    search += ("student.body_rotator.depth=2", "student.face_morpher.width=16", "hydra.sweeper.n_jobs=2")
     search += ("hydra/launcher=joblib", "hydra.launcher.workers=2")
     done = thadistill(*search)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -16,8 +16,9 @@ from thadistill.images import IMAGE_SIZE, STUDENT_FACE_REGION, load_character, l
 from thadistill.metrics.image import psnr
 from thadistill.outputs import TeacherOutput
 from thadistill.pose import POSE_PARAMETERS
+from thadistill.puppet import design
 from thadistill.teacher import load_teacher
-from thadistill.teacher.puppet import PuppetTeacher, design, load_puppet, write_puppet
+from thadistill.teacher.puppet import PuppetTeacher, load_puppet, write_puppet
 from thadistill.warp import blend, warp
 
 SIDED = [name.removesuffix("_left") for name in POSE_PARAMETERS if name.endswith("_left")]

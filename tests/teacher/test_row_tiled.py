@@ -1,4 +1,4 @@
-"""The strip engine against the modules it replaces, on small random separable networks."""
+"""The row-tiled engine against the modules it replaces, on small random separable networks."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("strip_bytes", [1, 3_000, 2_000_000])
+@pytest.mark.parametrize("tile_bytes", [1, 3_000, 2_000_000])
 @pytest.mark.parametrize("n", [1, 4])
 def test_gives_what_the_modules_give(
     n: int,
-    strip_bytes: int,
+    tile_bytes: int,
     count: int,
     kernels: RowTiledKernels | None,
     threads: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(row_tiled, "_STRIP_BYTES", strip_bytes)
-    monkeypatch.setattr(row_tiled, "_NATIVE_BYTES", strip_bytes)
+    monkeypatch.setattr(row_tiled, "_TILE_BYTES", tile_bytes)
+    monkeypatch.setattr(row_tiled, "_NATIVE_BYTES", tile_bytes)
     threads(count)
     torch.manual_seed(0)
     network, image, extra = Small(), torch.randn(n, 3, 24, 20), torch.randn(n, 2, 24, 20)
@@ -102,8 +102,8 @@ def test_keeps_the_variance_of_a_channel_far_from_zero(kernels: RowTiledKernels 
     bands = []
     for band in values.split(2000):
         moments = row_tiled._Moments(35, kernels)
-        for strip in band.split(512):
-            moments.add(strip)
+        for tile in band.split(512):
+            moments.add(tile)
         bands.append(moments)
     scale, shift = row_tiled._Moments.affine(bands, norm)
     variance, mean = torch.var_mean(values.double(), dim=0, correction=0)

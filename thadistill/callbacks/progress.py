@@ -63,7 +63,7 @@ class BudgetBar(L.Callback):
             return
         value = trainer.callback_metrics.get("val/psnr")
         note = f"step {trainer.global_step}" + ("" if value is None else f"  psnr {float(value):.2f} dB")
-        note += "" if self.also is None else f"  beside: {self.also()}"
+        note += "" if self.also is None else f"  in parallel: {self.also()}"
         self._progress.update(self._task, completed=float(pl_module.progress), note=note)  # type: ignore[arg-type]
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

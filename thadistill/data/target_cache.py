@@ -215,10 +215,10 @@ class Targets:
         assert self._faces is not None
         return self._faces
 
-    def squares(
+    def patches(
         self, name: str, index: Int[Tensor, " n"], corner: Int[Tensor, "n 2"], size: int
     ) -> Float[Tensor, "n c p p"]:
-        """Field ``name`` on the squares of ``size`` pixels at ``corner`` (top, left), one of each pose of ``index``.
+        """Field ``name`` on the patches of ``size`` pixels at ``corner`` (top, left), one of each pose of ``index``.
 
         Beyond the image its border pixel repeats.
         """

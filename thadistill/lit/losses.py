@@ -1,4 +1,4 @@
-"""Losses: the paper's distillation losses of both students (THA4 section 4; SYSTEM facts, section 6)."""
+"""Losses: the paper's distillation losses of both students (THA4 paper, section 4)."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def _whitener(state: dict[str, Any], gradient: Float[Tensor, "m n"], damping: fl
         moments = state["moments"] / state["moments"].diagonal().mean().clamp(min=1e-30)
         one = torch.eye(len(moments), device=moments.device)
         factor, failed = torch.linalg.cholesky_ex(moments + damping * one)
-        if not failed or "whitener" not in state:  # of gradients that are no numbers: as it was, or as theirs are
+        if not failed or "whitener" not in state:  # of gradients that are not finite: as it was, or as theirs are
             state["whitener"] = torch.linalg.solve_triangular(factor, (1 + damping) ** 0.5 * one, upper=False)
     state["seen"] += 1
     whitener: Tensor = state["whitener"]

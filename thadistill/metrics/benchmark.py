@@ -23,7 +23,7 @@ Frame = Callable[[Tensor], object]
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Candidate:
     """What is timed.
 
     ``build`` makes the call pose [batch, 45] -> frame; its own cost is part of the first frame's. ``dtype`` is what it
@@ -36,7 +36,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Speed:
-    """Frame times of one contestant, in milliseconds a call of ``batch`` poses."""
+    """Frame times of one candidate, in milliseconds a call of ``batch`` poses."""
 
     ms_median: float
     ms_p95: float
@@ -73,20 +73,20 @@ def hardware(device: torch.device | str = "cpu") -> str:
 
 
 def measure_speeds(
-    contestants: Mapping[str, Contestant],
+    candidates: Mapping[str, Candidate],
     poses: Float[Tensor, "n 45"],
     batch: int = 1,
     frames: int = 50,
     warmup: int = 3,
     max_seconds: float | None = None,
 ) -> dict[str, Speed]:
-    """Times the contestants in turn, a frame of each a round, so that what else the machine does falls on all alike.
+    """Times the candidates in turn, a frame of each a round, so that what else the machine does falls on all alike.
 
-    Every contestant is built and gives its first frame on its own; then all do ``warmup`` rounds that do not count, and
+    Every candidate is built and gives its first frame on its own; then all do ``warmup`` rounds that do not count, and
     ``frames`` rounds that do. GPUs are synchronised before and after every frame.
 
     Args:
-        contestants: by name.
+        candidates: by name.
         poses: taken in order, round and round, ``batch`` a frame; two successive frames differ, so that a runtime that
             keeps the last frame gains nothing.
         frames: rounds that count.
@@ -99,15 +99,15 @@ def measure_speeds(
     groups = [poses[i : i + batch] for i in range(0, len(poses) - batch + 1, batch)]
     device = poses.device
     calls, first, peak = {}, {}, {}
-    for name, contestant in contestants.items():
+    for name, candidate in candidates.items():
         _reset_peak(device)
         start = time.perf_counter()
-        calls[name] = contestant.build()
+        calls[name] = candidate.build()
         _timed(calls[name], groups[-1], device)
         first[name] = time.perf_counter() - start
         peak[name] = _peak_mb(device)
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    work: dict[str, list[float]] = {name: [] for name in contestants}
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    work: dict[str, list[float]] = {name: [] for name in candidates}
     begun = time.perf_counter()
     for i in range(warmup + frames):
         for name, call in calls.items():
@@ -129,26 +129,26 @@ def measure_speeds(
             frames=len(times[name]),
             device=device.type,
             hardware=hardware(device),
-            dtype=contestant.dtype,
+            dtype=candidate.dtype,
             batch=batch,
             threads=torch.get_num_threads(),
             peak_mb=peak[name],
             load=load,
         )
-        for name, contestant in contestants.items()
+        for name, candidate in candidates.items()
     }
 
 
 def measure_speed(
-    contestant: Contestant,
+    candidate: Candidate,
     poses: Float[Tensor, "n 45"],
     batch: int = 1,
     frames: int = 50,
     warmup: int = 3,
     max_seconds: float | None = None,
 ) -> Speed:
-    """Frame times of one contestant; see :func:`measure_speeds`."""
-    return measure_speeds({"only": contestant}, poses, batch, frames, warmup, max_seconds)["only"]
+    """Frame times of one candidate; see :func:`measure_speeds`."""
+    return measure_speeds({"only": candidate}, poses, batch, frames, warmup, max_seconds)["only"]
 
 
 def _timed(call: Frame, pose: Tensor, device: torch.device) -> float:
@@ -168,7 +168,7 @@ def _reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    return_freed_memory()  # what training kept for itself is not the contestant's, and would hide what it takes
+    return_freed_memory()  # what training kept for itself is not the candidate's, and would hide what it takes
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts again from here
 

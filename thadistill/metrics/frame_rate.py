@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from thadistill.data.poses import sample_poses
-from thadistill.metrics.benchmark import Contestant, Frame, measure_speed
+from thadistill.metrics.benchmark import Candidate, Frame, measure_speed
 from thadistill.runtime import resolve
 from thadistill.student import CharacterModel
 from thadistill.teacher import Teacher
@@ -32,7 +32,7 @@ def student_frame_rate(model: CharacterModel, runtime: str = "exact") -> dict[st
 
     poses = sample_poses(64, seed=0).to(model.image.device)
     with torch.inference_mode():
-        speed = measure_speed(Contestant(build), poses, frames=STUDENT_FRAMES, max_seconds=MAX_SECONDS)
+        speed = measure_speed(Candidate(build), poses, frames=STUDENT_FRAMES, max_seconds=MAX_SECONDS)
     return {
         "student_ms": round(speed.ms_median, 3),
         "student_fps": float(f"{1000 / speed.ms_median:.4g}"),
@@ -50,5 +50,5 @@ def teacher_frame_rate(teacher: Teacher, image: Float[Tensor, "4 512 512"]) -> d
     given = image[None].to(device)
     poses = sample_poses(16, seed=0).to(device)
     with torch.inference_mode():
-        speed = measure_speed(Contestant(lambda: partial(teacher, given)), poses, frames=TEACHER_FRAMES, warmup=1)
+        speed = measure_speed(Candidate(lambda: partial(teacher, given)), poses, frames=TEACHER_FRAMES, warmup=1)
     return {"teacher_ms": round(speed.ms_median, 3)}

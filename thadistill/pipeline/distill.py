@@ -37,10 +37,10 @@ from thadistill.pipeline.fit import face_morpher_step, train_body_rotator, train
 from thadistill.pipeline.report import distill_report, environment, given_overrides
 from thadistill.pipeline.run_state import Run
 from thadistill.pipeline.targets import TargetSets, budget_of, check_targets, training_ends
-from thadistill.pipeline.worker import Beside, at_once
+from thadistill.pipeline.worker import Worker, has_worker
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
 from thadistill.student.body_rotator import Motion
-from thadistill.student.init import Part, start
+from thadistill.student.init import Part, apply_init
 from thadistill.teacher import Teacher
 
 
@@ -65,19 +65,19 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
     seed_everything(config.seed, verbose=False)
     run.save()
     began = time.time() - (time.monotonic() - process_started) - 60 * run.minutes
-    with run.stage("start", process_started) as told:
-        told["detail"] = "imports, weights, character"
-    beside = None
-    if budget is not None and at_once(config, device):
-        beside = Beside(config, out / "face", budget, began)
-    with beside or nullcontext():
+    with run.stage("start", process_started) as stage:
+        stage["detail"] = "imports, weights, character"
+    worker = None
+    if budget is not None and has_worker(config, device):
+        worker = Worker(config, out / "face", budget, began)
+    with worker or nullcontext():
         console.print(
             f"{character.name} from {teacher.name}, recipe {config.recipe.name}: "
             f"{'to its last example' if budget is None else f'{budget:g} minutes'}, into {shown(out)}",
             soft_wrap=True,
         )
         sets = TargetSets(config, teacher, character.image, budget)
-        train = _in_turn if beside is None else functools.partial(_at_once, beside)
+        train = _one_by_one if worker is None else functools.partial(_with_worker, worker)
         trained = train(run, config, character, sets, out)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # what is measured from here on is not gathered
@@ -85,14 +85,14 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         return {}
     model = CharacterModel(character.image, trained.face.cpu(), trained.body.cpu()).to(device).eval()
     save_face_mask(trained.mask, model.save(out / "character_model") / "face_mask.png")
-    with run.stage("evaluation") as told:
-        told["detail"] = f"{len(trained.evaluation)} poses"
+    with run.stage("evaluation") as stage:
+        stage["detail"] = f"{len(trained.evaluation)} poses"
         metrics, grid = _evaluate(config, model, trained.evaluation, character.image, trained.mask)
     if config.evaluation.speed:
-        with run.stage("frame rate") as told:
+        with run.stage("frame rate") as stage:
             speed = student_frame_rate(model, config.evaluation.runtime)
             metrics |= speed | teacher_frame_rate(teacher, character.image)
-            told["detail"] = f"student {metrics['student_ms']:.1f} ms, teacher {metrics['teacher_ms']:.0f} ms a frame"
+            stage["detail"] = f"student {metrics['student_ms']:.1f} ms, teacher {metrics['teacher_ms']:.0f} ms a frame"
     _write(run, config, out, budget, model, character, teacher, metrics, grid)
     return metrics
 
@@ -106,7 +106,7 @@ class Trained(NamedTuple):
     evaluation: Targets
 
 
-def _in_turn(run: Run, config: DictConfig, character: Character, sets: TargetSets, out: Path) -> Trained:
+def _one_by_one(run: Run, config: DictConfig, character: Character, sets: TargetSets, out: Path) -> Trained:
     """One step after the other, each with all of the machine."""
     targets = sets.build(run, ("validation", "validation_face", "evaluation", "face", "posed"))
     share = None if sets.budget is None else config.recipe.face_morpher.share * sets.budget
@@ -116,23 +116,23 @@ def _in_turn(run: Run, config: DictConfig, character: Character, sets: TargetSet
     return Trained(face, body, mask, targets["evaluation"])
 
 
-def _at_once(
-    beside: Beside, run: Run, config: DictConfig, character: Character, sets: TargetSets, out: Path
+def _with_worker(
+    worker: Worker, run: Run, config: DictConfig, character: Character, sets: TargetSets, out: Path
 ) -> Trained:
     """The body rotator here; what it trains on, and the face morpher, in the second process."""
     targets = sets.build(run, ("validation",))
     posed = sets.cache("posed")
     wanted = sets.wanted["posed"]
-    with run.stage("targets: posed") as told:
+    with run.stage("targets: posed") as stage:
         some = min(2 * SHARD, wanted.most)  # a shard for each process
-        told["detail"] = f"{sets.fill('posed', posed, some, wanted.minutes)} to begin with"
+        stage["detail"] = f"{sets.fill('posed', posed, some, wanted.minutes)} to begin with"
     targets["posed"] = posed.open()
-    progress = BudgetBar("body rotator", also=beside.look)
+    progress = BudgetBar("body rotator", also=worker.look)
     body = _body_rotator_step(run, config, character, targets, sets.budget, out, progress=progress, most=wanted.most)
-    with run.stage("face morpher") as told:
-        beside.wait()
-        told["detail"] = "waiting for the second process"
-    run.take_in(out / "face", "beside")
+    with run.stage("face morpher") as stage:
+        worker.wait()
+        stage["detail"] = "waiting for the second process"
+    run.take_in(out / "face", "worker")
     face, mask = trained_face_morpher(config, out / "face"), load_face_mask(out / "face" / "face_mask.png")
     return Trained(face, body, mask, sets.cache("evaluation").open(config.evaluation.poses))
 
@@ -153,11 +153,11 @@ def _body_rotator_step(
 
     minutes = run.planned("body_minutes", left)
     posed = targets["posed"]
-    with run.stage("body rotator") as told:
+    with run.stage("body rotator") as stage:
         body, trainer = train_body_rotator(
             config, character.image, posed, targets["validation"], minutes, out / "body", scene, progress, most
         )
-        told["detail"] = f"{trainer.global_step:,} steps on {len(posed)} poses"
+        stage["detail"] = f"{trainer.global_step:,} steps on {len(posed)} poses"
     return body
 
 
@@ -168,7 +168,7 @@ def check_student(config: DictConfig, parts: Iterable[Part] = get_args(Part)) ->
     """
     for part in parts:
         network = hydra.utils.instantiate(config.student[part])
-        start(network, part, config.init)
+        apply_init(network, part, config.init)
         if isinstance(network, BodyRotator) and network.sizes[-1] != IMAGE_SIZE:
             raise UserError(f"BodyRotator: sizes {list(network.sizes)}; expected the last to be {IMAGE_SIZE}")
 
@@ -225,7 +225,7 @@ def _write(
         "budget_minutes": budget,
         "size_mb": model.size_mb,
         "stages": run.state["stages"],
-        "beside": run.state.get("beside", []),
+        "worker": run.state.get("worker", []),
         "environment": environment(model.image.device),
         "overrides": given_overrides(),
         "command": " ".join(["thadistill", *sys.argv[0].split()[1:], *sys.argv[1:]]),

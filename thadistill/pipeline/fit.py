@@ -33,13 +33,13 @@ from thadistill.pipeline.run_state import Run
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.student import BodyRotator, FaceMorpher
 from thadistill.student.face_morpher import FACE_SIZE
-from thadistill.student.init import Part, start
+from thadistill.student.init import Part, apply_init
 
 SAVE_EVERY = timedelta(seconds=30)  # what an interruption can cost
-# What a recipe does to random weights would undo those of a start.
-FOR_A_START: dict[Part, dict[str, Any]] = {
+# What a recipe does to random weights would spoil pretrained ones.
+WITH_INIT: dict[Part, dict[str, Any]] = {
     "face_morpher": {"position_gain": 1.0},
-    "body_rotator": {"quiet_start": False, "position_gain": 1.0},
+    "body_rotator": {"near_identity_init": False, "position_gain": 1.0},
 }
 
 
@@ -53,12 +53,12 @@ def quiet_lightning() -> None:
 def student_module(config: DictConfig, part: Part, **own: Any) -> Any:
     """The LightningModule of one of the student's networks, which begins as ``config.init`` says.
 
-    Raises: UserError for a start of other sizes, or that cannot be read.
+    Raises: UserError for an init of other sizes, or that cannot be read.
     """
     network = hydra.utils.instantiate(config.student[part])
-    start(network, part, config.init)
+    apply_init(network, part, config.init)
     if config.init is not None:
-        own = {**FOR_A_START[part], **own}
+        own = {**WITH_INIT[part], **own}
     return hydra.utils.instantiate(config.modules[part], network=network, **own)
 
 
@@ -106,18 +106,18 @@ def face_morpher_step(
 
     ``targets``: ``face``, ``validation_face``, and ``posed`` for their faces. ``minutes``: planned when it begins.
     """
-    with run.stage("face mask") as told:
+    with run.stage("face mask") as stage:
         mask = character.face_mask
-        told["detail"] = "given" if mask is not None else "computed: where facial poses change the picture"
+        stage["detail"] = "given" if mask is not None else "computed: where facial poses change the picture"
         mask = face_mask_from_targets(targets["face"], character.image) if mask is None else mask
         save_face_mask(mask, folder / "face_mask.png")
     planned = run.planned("face_minutes", minutes)
     face, validation, posed = (targets[name] for name in ("face", "validation_face", "posed"))
-    with run.stage("face morpher") as told:
+    with run.stage("face morpher") as stage:
         scene = Scene(character.image, validation, mask)
         network, trainer = train_face_morpher(config, face, validation, mask, planned, folder, posed, scene, progress)
         faces = torch.cat([face.pose, posed.pose])[:, POSE_PARAMETERS.facial].unique(dim=0)  # posed ones share theirs
-        told["detail"] = f"{trainer.global_step:,} steps on {len(faces)} faces"
+        stage["detail"] = f"{trainer.global_step:,} steps on {len(faces)} faces"
     return network, mask
 
 

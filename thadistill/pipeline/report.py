@@ -74,10 +74,10 @@ def figures_table(metrics: Mapping[str, Any]) -> str:
 def distill_report(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """report.md of a distillation: what was made, how good it is, what it took."""
     rows = [f"| {stage['name']} | {stage['minutes']:.2f} | {stage['detail']} |" for stage in summary["stages"]]
-    beside = [
-        f"| beside: {stage['name']} | ({stage['minutes']:.2f}) | {stage['detail']} |" for stage in summary["beside"]
+    worker = [
+        f"| worker: {stage['name']} | ({stage['minutes']:.2f}) | {stage['detail']} |" for stage in summary["worker"]
     ]
-    stages = "\n".join(rows + beside)
+    stages = "\n".join(rows + worker)
     total = sum(stage["minutes"] for stage in summary["stages"])
     env = summary["environment"]
     minutes = summary["budget_minutes"]

@@ -63,10 +63,10 @@ class Run:
     def stage(self, name: str, started: float | None = None) -> Iterator[dict[str, str]]:
         """Times a step; what the body writes into ``detail`` is reported. A continued step adds to its time."""
         started = time.monotonic() if started is None else started
-        told: dict[str, str] = {"detail": ""}
+        stage: dict[str, str] = {"detail": ""}
         finished = False
         try:
-            yield told
+            yield stage
             finished = True
         finally:
             row = next((row for row in self.state["stages"] if row["name"] == name), None)
@@ -74,7 +74,7 @@ class Run:
                 row = {"name": name, "minutes": 0.0, "detail": ""}
                 self.state["stages"].append(row)
             row["minutes"] += (time.monotonic() - started) / 60
-            row["detail"] = told["detail"] if finished else "interrupted"
+            row["detail"] = stage["detail"] if finished else "interrupted"
             self.save()
 
     def take_in(self, folder: Path, name: str) -> None:

@@ -107,14 +107,14 @@ def validation_poses(config: DictConfig) -> int:
 class Wanted(NamedTuple):
     """One of a distillation's target sets, of ``most`` poses; ``minutes``: at most, None for all that it takes.
 
-    ``rounded``: see :meth:`thadistill.teacher.Teacher.rounded`.
+    ``low_precision``: see :meth:`thadistill.teacher.Teacher.low_precision`.
     """
 
     kind: Kind
     poses: PoseSequence
     most: int
     minutes: float | None = None
-    rounded: bool = False
+    low_precision: bool = False
 
 
 SETS = ("posed", "face", "validation", "validation_face", "evaluation")
@@ -159,8 +159,8 @@ class TargetSets:
             "validation": Wanted("posed", validation, watched),
             "validation_face": Wanted("face", validation, max(watched, 4 * config.validation.poses)),
             "evaluation": Wanted("posed", PoseSequence(seed=config.evaluation.seed), config.evaluation.poses),
-            "face": Wanted("face", faces, recipe.face, minutes(recipe.face_share), recipe.rounded),
-            "posed": Wanted("posed", training, most_posed(config), minutes(recipe.posed_share), recipe.rounded),
+            "face": Wanted("face", faces, recipe.face, minutes(recipe.face_share), recipe.low_precision),
+            "posed": Wanted("posed", training, most_posed(config), minutes(recipe.posed_share), recipe.low_precision),
         }
 
     def cache(self, name: str) -> TargetCache:
@@ -172,7 +172,7 @@ class TargetSets:
 
     def precision(self, name: str) -> AbstractContextManager[None]:
         """Within it, the teacher computes as this set asks for; its key says so."""
-        return self.teacher.rounded() if self.wanted[name].rounded else nullcontext()
+        return self.teacher.low_precision() if self.wanted[name].low_precision else nullcontext()
 
     def build(self, run: Run, names: Iterable[str]) -> dict[str, Targets]:
         """Builds sets one after the other, each a step of ``run``; those that an earlier call planned are as they were."""
@@ -181,11 +181,11 @@ class TargetSets:
             cache, wanted, step = self.cache(name), self.wanted[name], f"targets: {name.replace('_', ' ')}"
             before, count = len(cache), run.state["plan"].get(f"{name}_poses", wanted.most)
             minutes = None if wanted.minutes is None else max(0.0, wanted.minutes - run.spent(step))
-            with run.stage(step) as told:
+            with run.stage(step) as stage:
                 have = self.fill(name, cache, count, minutes)
                 used = run.planned(f"{name}_poses", functools.partial(min, have, count))
                 why = ", as many as the disk has room for" if have < count and crowded(cache) else ""
-                told["detail"] = f"{used} poses, {max(0, have - before)} new{why}"
+                stage["detail"] = f"{used} poses, {max(0, have - before)} new{why}"
             made[name] = cache.open(used)
         return made
 

@@ -1,4 +1,4 @@
-"""Beside: a second process that runs the teacher, then trains the face morpher, while the first trains the body rotator.
+"""Worker: a second process that runs the teacher, then trains the face morpher, while the first trains the body rotator.
 
 Two processes of one thread each get a third more out of two cores than two threads in one: small networks' operations
 are short, and threads meet at the end of each. Neither waits for the other: targets reach the rotator's training a shard
@@ -55,7 +55,7 @@ class Work:
     slower: float
 
 
-def at_once(config: DictConfig, device: torch.device) -> bool:
+def has_worker(config: DictConfig, device: torch.device) -> bool:
     """Whether a second process pays and may be had: on CPUs of two threads or more, under budgets of minutes.
 
     Budgets in examples promise the same result on every run, so there all targets are made before; callbacks that compare
@@ -65,7 +65,7 @@ def at_once(config: DictConfig, device: torch.device) -> bool:
     by_minutes = {recipe.face_morpher.progress_by, recipe.body_rotator.progress_by} == {"minutes"}
     alone = config.trainer.devices in (1, "1", "auto") and config.trainer.get("num_nodes", 1) == 1
     return bool(
-        recipe.at_once
+        recipe.background_worker
         and by_minutes
         and alone
         and not config.get("callbacks")
@@ -74,7 +74,7 @@ def at_once(config: DictConfig, device: torch.device) -> bool:
     )
 
 
-class Beside:
+class Worker:
     """The second process, as the first sees it; ``with`` starts and ends it, and leaves it its share of the threads."""
 
     def __init__(self, config: DictConfig, folder: Path, budget: float, began: float) -> None:
@@ -84,15 +84,15 @@ class Beside:
         own = self._all // 2
         work = Work(content, folder, budget, began, own, self._all / own)  # type: ignore[arg-type]
         context = multiprocessing.get_context("spawn")
-        self._told, tell = context.Pipe(duplex=False)
-        self._process = context.Process(target=_run, args=(work, tell), name="beside", daemon=True)
+        self._receiver, tell = context.Pipe(duplex=False)
+        self._process = context.Process(target=_run, args=(work, tell), name="worker", daemon=True)
         self._process.start()
         tell.close()
         self._mistake: str | None = None
         self.doing = "starting"
         torch.set_num_threads(self._all - own)
 
-    def __enter__(self) -> Beside:
+    def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -108,8 +108,8 @@ class Beside:
         Raises: UserError, RuntimeError when it has failed.
         """
         try:
-            while self._told.poll():
-                kind, text = self._told.recv()
+            while self._receiver.poll():
+                kind, text = self._receiver.recv()
                 if kind == "mistake":
                     self._mistake = text
                 else:

@@ -109,12 +109,12 @@ def unpublished(network: FaceMorpher | BodyRotator) -> dict[str, Tensor]:
 
     ``omega`` where it is not the published 30, ``sizes`` where levels do not double; nothing for a published network.
     """
-    told: dict[str, Tensor] = {}
+    saved: dict[str, Tensor] = {}
     if network.omega != PUBLISHED_OMEGA:
-        told["omega"] = torch.tensor(network.omega, dtype=torch.float64)
+        saved["omega"] = torch.tensor(network.omega, dtype=torch.float64)
     if isinstance(network, BodyRotator) and network.sizes != doubling_sizes(len(network.sizes)):
-        told["sizes"] = torch.tensor(network.sizes)
-    return told
+        saved["sizes"] = torch.tensor(network.sizes)
+    return saved
 
 
 def doubling_sizes(levels: int) -> tuple[int, ...]:
@@ -123,8 +123,8 @@ def doubling_sizes(levels: int) -> tuple[int, ...]:
 
 
 def _take_omega(tensors: dict[str, Tensor], path: Path) -> float:
-    told = tensors.pop("omega", torch.tensor(PUBLISHED_OMEGA))
-    omega = float(told) if told.numel() == 1 else math.nan
+    saved = tensors.pop("omega", torch.tensor(PUBLISHED_OMEGA))
+    omega = float(saved) if saved.numel() == 1 else math.nan
     check_positive(f"{path}: omega", omega)
     return omega
 

@@ -1,4 +1,4 @@
-"""Starts: what a student begins its training with, instead of random weights."""
+"""Init: pretrained weights that a student begins its training with."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from thadistill.student.body_rotator import BodyRotator
 from thadistill.student.character_model import PUBLISHED_OMEGA, CharacterModel, doubling_sizes, unpublished
 from thadistill.student.face_morpher import FaceMorpher
 
-INITS = Path(__file__).parent / "inits"  # a file for each conf/student; how they were made: experiments/warm_start
+INITS = Path(__file__).parent / "inits"  # a file for each conf/student; how they were made: experiments/warm_init
 SUFFIX = ".safetensors"
 
 Part = Literal["face_morpher", "body_rotator"]
 
 
-def start(network: FaceMorpher | BodyRotator, part: Part, source: str | None) -> None:
+def apply_init(network: FaceMorpher | BodyRotator, part: Part, source: str | None) -> None:
     """Puts the weights of ``source`` into ``network``.
 
     Args:
         part: which of a student's networks it is.
-        source: ``warm`` for the shipped start of these sizes, learned from several characters; a character-model folder; a
-            file written by :func:`save_start`; or None, which leaves the network as it is.
+        source: ``warm`` for the shipped init of these sizes, learned from several characters; a character-model folder; a
+            file written by :func:`save_init`; or None, which leaves the network as it is.
 
     Raises: UserError when sizes or omega are others, or the source cannot be read.
     """
@@ -35,9 +35,9 @@ def start(network: FaceMorpher | BodyRotator, part: Part, source: str | None) ->
     paths = sorted(INITS.glob(f"*{SUFFIX}")) if source == "warm" else [Path(source)]
     for path in paths:
         tensors = _tensors(path, part)
-        told: dict[str, Any] = {name: tensors.pop(name).tolist() for name in ("omega", "sizes") if name in tensors}
+        saved: dict[str, Any] = {name: tensors.pop(name).tolist() for name in ("omega", "sizes") if name in tensors}
         if {key: value.shape for key, value in tensors.items()} == expected:
-            _check_told(told, network, f"init={source} has a {part}")
+            _check_saved(saved, network, f"init={source} has a {part}")
             network.load_state_dict({key: value.float() for key, value in tensors.items()})
             return
     names = f"; it comes for student={' or '.join(path.stem for path in paths)}" if source == "warm" else ""
@@ -46,32 +46,32 @@ def start(network: FaceMorpher | BodyRotator, part: Part, source: str | None) ->
     )
 
 
-def _check_told(told: dict[str, Any], network: FaceMorpher | BodyRotator, what: str) -> None:
-    omega = told.get("omega", PUBLISHED_OMEGA)
+def _check_saved(saved: dict[str, Any], network: FaceMorpher | BodyRotator, what: str) -> None:
+    omega = saved.get("omega", PUBLISHED_OMEGA)
     if omega != network.omega:
         raise UserError(f"{what} of omega {omega:g}; expected the student's, {network.omega:g}")
     if isinstance(network, BodyRotator):
-        sizes = tuple(told.get("sizes", doubling_sizes(len(network.sizes))))
+        sizes = tuple(saved.get("sizes", doubling_sizes(len(network.sizes))))
         if sizes != network.sizes:
             raise UserError(f"{what} of levels of {list(sizes)} pixels; expected the student's, {list(network.sizes)}")
 
 
 def _tensors(path: Path, part: Part) -> dict[str, Tensor]:
-    """What :func:`save_start` wrote of a part: its tensors, and what is unpublished of its architecture."""
+    """What :func:`save_init` wrote of a part: its tensors, and what is unpublished of its architecture."""
     if not path.exists():
-        raise UserError(f"init={path} does not exist; expected warm, a character-model folder or a start file")
+        raise UserError(f"init={path} does not exist; expected warm, a character-model folder or an init file")
     if path.suffix != SUFFIX:
         network = getattr(CharacterModel.load(path), part)
         return {**network.state_dict(), **unpublished(network)}
     try:
         tensors = load_file(path)
     except Exception as error:  # safetensors' own class is not public
-        raise UserError(f"init={path} cannot be read ({error}); expected a start file, whole") from None
+        raise UserError(f"init={path} cannot be read ({error}); expected an init file, whole") from None
     prefix = f"{part}."
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def save_start(path: Path, face_morpher: FaceMorpher, body_rotator: BodyRotator) -> None:
+def save_init(path: Path, face_morpher: FaceMorpher, body_rotator: BodyRotator) -> None:
     """Writes both networks' tensors in float16, which is exact enough to start from."""
     parts: dict[str, FaceMorpher | BodyRotator] = {"face_morpher": face_morpher, "body_rotator": body_rotator}
     tensors: dict[str, Tensor] = {}

@@ -134,8 +134,8 @@ def _error(log: Path, code: int) -> str:
         name = signal.Signals(-code).name
         return f"ended by {name}" + (": was memory short?" if name == "SIGKILL" else "")
     lines = [line.rstrip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith("thadistill: ")]
+    messages = [line for line in lines if line.startswith("thadistill: ")]
     # a traceback's frames are indented, its exception is what follows them
     last = next((i for i in range(len(lines), 0, -1) if lines[i - 1].startswith(" ")), max(0, len(lines) - 1))
-    line = told[-1].removeprefix("thadistill: ") if told else " ".join(lines[last:])
+    line = messages[-1].removeprefix("thadistill: ") if messages else " ".join(lines[last:])
     return line[:500] or f"exit status {code}"

@@ -1,7 +1,7 @@
-"""Strips: THA3's separable networks on a CPU without gradients, two to three times faster than module by module.
+"""Row tiling: THA3's separable networks on a CPU without gradients, two to three times faster than module by module.
 
 The networks are bound by memory, not arithmetic. Here a feature is stored channels-last, before its normalisation; each
-block reads it in strips of rows small enough for the processor's cache, and does everything to a strip at once:
+block reads it row-tiled of rows small enough for the processor's cache, and does everything to a tile at once:
 normalise and activate what it reads, double it and join the skip where the network does, depthwise convolution, 1x1
 convolution as a matrix product, sums for the next normalisation. The arithmetic is the modules', in another order.
 Native kernels (native.py) do all of it but the product, where there is a compiler; else torch's operations. To them a
@@ -24,7 +24,7 @@ from thadistill.kernels.row_tiled.feature import Feature
 from thadistill.kernels.row_tiled.op import RowTiledKernels, row_tiled_kernels
 from thadistill.teacher.workspace import Threads, Workspace
 
-_STRIP_BYTES = 2_000_000  # of a strip's input; 1 to 3 MB measure alike, 6 MB a quarter slower (1 MB of L2 a core)
+_TILE_BYTES = 2_000_000  # of a tile's input; 1 to 3 MB measure alike, 6 MB a quarter slower (1 MB of L2 a core)
 _NATIVE_BYTES = 1_000_000  # the same for the native kernels
 _SOME = 256  # pixels
 _LEAST_ROWS = 8  # of a thread's band: each reads two rows of its neighbours' besides
@@ -53,7 +53,7 @@ def _block_of(convolution: Iterable[nn.Module], norm: nn.Module, activation: nn.
 
 
 class _Moments:
-    """Mean and variance of each channel over the pixels of all strips.
+    """Mean and variance of each channel over the pixels of all tiles.
 
     Values are taken relative to the mean of some of the first: squares of raw values would lose the variance of a channel
     whose mean is far from zero.
@@ -173,8 +173,8 @@ class RowTiledEngine:
             return out
 
         def convolve(top: int, bottom: int) -> None:
-            for start, stop, strip in self._strips(x, top, bottom, kernel=3, stride=1):
-                out[:, :, start:stop] = F.conv2d(strip, weight, bias, padding=(0, 1))
+            for start, stop, tile in self._tiles(x, top, bottom, kernel=3, stride=1):
+                out[:, :, start:stop] = F.conv2d(tile, weight, bias, padding=(0, 1))
 
         self._by_bands(height, convolve)
         return out
@@ -219,16 +219,16 @@ class RowTiledEngine:
         doubled: bool,
         skip: Feature | None,
     ) -> Iterator[_Rows]:
-        """The depthwise half of a convolution, strip by strip, for output rows ``top:bottom``."""
+        """The depthwise half of a convolution, tile by tile, for output rows ``top:bottom``."""
         kernel, stride = depthwise.kernel_size[0], depthwise.stride[0]
         grow = isinstance(depthwise, nn.ConvTranspose2d)
-        for start, stop, strip in self._strips(x, top, bottom, kernel, stride, grow=grow, doubled=doubled, skip=skip):
-            channels = strip.shape[1]
+        for start, stop, tile in self._tiles(x, top, bottom, kernel, stride, grow=grow, doubled=doubled, skip=skip):
+            channels = tile.shape[1]
             if grow:  # a row of halo at each end has given two rows of output
-                z = F.conv_transpose2d(strip, depthwise.weight, stride=2, padding=1, groups=channels)[:, :, 2:-2]
+                z = F.conv_transpose2d(tile, depthwise.weight, stride=2, padding=1, groups=channels)[:, :, 2:-2]
             else:
-                padding = (0, (kernel - stride + 1) // 2)  # the strip brings its own rows of padding
-                z = F.conv2d(strip, depthwise.weight, stride=stride, padding=padding, groups=channels)
+                padding = (0, (kernel - stride + 1) // 2)  # the tile brings its own rows of padding
+                z = F.conv2d(tile, depthwise.weight, stride=stride, padding=padding, groups=channels)
             yield start, stop, z[0].permute(1, 2, 0).reshape(-1, channels)
 
     def _depthwise_natively(
@@ -277,7 +277,7 @@ class RowTiledEngine:
         edges = [height // 2 * band // count * 2 for band in range(count)] + [height]
         return self._threads.run(work, list(pairwise(edges)))
 
-    def _strips(
+    def _tiles(
         self,
         x: Feature,
         from_row: int,
@@ -289,7 +289,7 @@ class RowTiledEngine:
         doubled: bool = False,
         skip: Feature | None = None,
     ) -> Iterator[tuple[int, int, Float[Tensor, "1 c r w"]]]:
-        """For strips of the output's rows ``from_row:to_row``: first and last row, and the input rows that they need.
+        """For tiles of the output's rows ``from_row:to_row``: first and last row, and the input rows that they need.
 
         The input is finished, doubled and joined, and padded with zero rows at the image's ends.
         """
@@ -298,10 +298,10 @@ class RowTiledEngine:
         own = x.raw.shape[2]
         channels = own + (skip.raw.shape[2] if skip is not None else 0)
         halo = 1 if grow else (kernel - stride + 1) // 2
-        affordable = _STRIP_BYTES // (4 * width * channels)
+        affordable = _TILE_BYTES // (4 * width * channels)
         affordable = affordable * 2 if grow else affordable // stride
         count = max(1, -(-(to_row - from_row) // max(2, affordable)))
-        step = -(-(to_row - from_row) // (2 * count)) * 2  # even, and strips about alike
+        step = -(-(to_row - from_row) // (2 * count)) * 2  # even, and tiles about alike
         buffer = self._workspace.take(_in_rows(step, stride, grow) + 2 * halo + 2 * scale, width, channels)
         for top in range(from_row, to_row, step):
             bottom = min(top + step, to_row)

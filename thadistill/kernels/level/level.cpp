@@ -41,12 +41,12 @@ struct Doubling {
     float at(int which, int i) const { return weight[which * t + i]; }
 };
 
-// Pixels whose sums stay in a register, a vector of channels at a time; with a level below, a line of the square's.
+// Pixels whose sums stay in a register, a vector of channels at a time; with a level below, a line of the patch's.
 constexpr int TOGETHER = 4;
 
 template <class T>
 void enter(const float *raised, Doubling doubling, const float *coordinates, const float *plane, int64_t n, int64_t each,
-           int points, int channels, float *out, T *slope, T *copy, int threads) {
+           int points, int channels, float *out, T *derivative, T *copy, int threads) {
     const int line = raised ? doubling.t : TOGETHER;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < n; i++) {
@@ -79,7 +79,7 @@ void enter(const float *raised, Doubling doubling, const float *coordinates, con
                     vf sine, cosine;
                     sine_cosine(phase, sine, cosine);
                     if (out) store(out + to, sine, count);
-                    store(slope + to, cosine, count);
+                    store(derivative + to, cosine, count);
                     if (copy) store(copy + to, sine, count);
                 }
             }
@@ -87,9 +87,9 @@ void enter(const float *raised, Doubling doubling, const float *coordinates, con
     }
 }
 
-// sin(phase + bias) in place, its slopes, and a copy in T where one is wanted.
+// sin(phase + bias) in place, its derivatives, and a copy in T where one is wanted.
 template <class T>
-void sine(float *phase, const float *bias, int64_t rows, int channels, T *slope, T *copy, int threads) {
+void sine(float *phase, const float *bias, int64_t rows, int channels, T *derivative, T *copy, int threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int64_t r = 0; r < rows; r++)
         for (int c = 0; c < channels; c += VL) {
@@ -98,7 +98,7 @@ void sine(float *phase, const float *bias, int64_t rows, int channels, T *slope,
             vf s, o;
             sine_cosine(load(phase + i, count) + load(bias + c, count), s, o);
             store(phase + i, s, count);
-            store(slope + i, o, count);
+            store(derivative + i, o, count);
             if (copy) store(copy + i, s, count);
         }
 }
@@ -157,11 +157,11 @@ struct Packed {
     }
 };
 
-// Where the sums of products go, the vector at channel c of row r: sine layers' values, those that are wanted, and slopes;
+// Where the sums of products go, the vector at channel c of row r: sine layers' values, those that are wanted, and derivatives;
 struct ToSines {
     const float *bias;
     float *out;
-    bf16 *slope, *copy;
+    bf16 *derivative, *copy;
     int channels;
     void operator()(vf sum, int64_t row, int c, float *) const {
         const int count = channels - c;
@@ -169,7 +169,7 @@ struct ToSines {
         vf s, o;
         sine_cosine(sum + load(bias + c, count), s, o);
         if (out) store(out + i, s, count);
-        store(slope + i, o, count);
+        store(derivative + i, o, count);
         if (copy) store(copy + i, s, count);
     }
 };
@@ -181,15 +181,15 @@ template <class T> struct ToValues {
     void operator()(vf sum, int64_t row, int c, float *) const { store(out + row * channels + c, sum, channels - c); }
 };
 
-// or backwards, times the slopes of the layer before, and added up over rows.
+// or backwards, times the derivatives of the layer before, and added up over rows.
 struct ToGradients {
-    const bf16 *slope;
+    const bf16 *derivative;
     bf16 *out;
     int channels;
     void operator()(vf sum, int64_t row, int c, float *sums) const {
         const int count = channels - c;
         const int64_t i = row * channels + c;
-        const vf g = sum * load(slope + i, count);
+        const vf g = sum * load(derivative + i, count);
         store(out + i, g, count);
         store(sums + c, load(sums + c, VL) + g, VL);
     }
@@ -261,9 +261,9 @@ void multiply(const bf16 *x, int64_t rows, const Packed &matrix, const To &to, f
 
 #endif
 
-// gradient *= slope, and the sum of its rows.
+// gradient *= derivative, and the sum of its rows.
 template <class T>
-void turn(T *gradient, const T *slope, int64_t rows, int channels, float *sums, int threads) {
+void turn(T *gradient, const T *derivative, int64_t rows, int channels, float *sums, int threads) {
     const int parts = threads > 1 ? threads : 1;
     std::vector<float> all((int64_t)parts * channels, 0.0f);
 #pragma omp parallel for num_threads(threads) if (threads > 1)
@@ -275,7 +275,7 @@ void turn(T *gradient, const T *slope, int64_t rows, int channels, float *sums, 
                 const int count = channels - c;
                 vf some = {};
                 for (int64_t r = first; r < std::min<int64_t>(first + TOGETHER, end); r++) {
-                    const vf g = load(gradient + r * channels + c, count) * load(slope + r * channels + c, count);
+                    const vf g = load(gradient + r * channels + c, count) * load(derivative + r * channels + c, count);
                     store(gradient + r * channels + c, g, count);
                     some += g;
                 }
@@ -290,7 +290,7 @@ void turn(T *gradient, const T *slope, int64_t rows, int channels, float *sums, 
 
 // Backwards through enter: what the plane and the level below get. to_plane [m][3][channels], to_raised like raised.
 template <class T>
-void leave(const T *gradient, const T *slope, Doubling doubling, const float *coordinates, int64_t m, int64_t each,
+void leave(const T *gradient, const T *derivative, Doubling doubling, const float *coordinates, int64_t m, int64_t each,
            int points, int channels, float *to_plane, T *to_raised, int threads) {
     const int line = to_raised ? doubling.t : TOGETHER;
     const int s = to_raised ? doubling.s : 0;
@@ -311,7 +311,7 @@ void leave(const T *gradient, const T *slope, Doubling doubling, const float *co
                     std::fill(row.begin(), row.end(), 0.0f);
                     for (int x = 0; x < width; x++) {
                         const int64_t from = (first + x) * channels + c;
-                        const vf g = load(gradient + from, count) * load(slope + from, count);
+                        const vf g = load(gradient + from, count) * load(derivative + from, count);
                         gx += g * coordinates[2 * (first + x)], gy += g * coordinates[2 * (first + x) + 1], g0 += g;
                         if (!to_raised) continue;
                         float *a = &row[doubling.low[x] * VL];
@@ -342,21 +342,21 @@ void leave(const T *gradient, const T *slope, Doubling doubling, const float *co
 #define EXPORT(T, NAME)                                                                                                  \
     void level_enter_##NAME(const float *raised, const int32_t *low, const float *weight, int s, int t,                  \
                             const float *coordinates, const float *plane, int64_t n, int64_t each, int points,           \
-                            int channels, float *out, void *slope, void *copy, int threads) {                            \
-        enter(raised, {low, weight, s, t}, coordinates, plane, n, each, points, channels, out, (T *)slope, (T *)copy,    \
+                            int channels, float *out, void *derivative, void *copy, int threads) {                            \
+        enter(raised, {low, weight, s, t}, coordinates, plane, n, each, points, channels, out, (T *)derivative, (T *)copy,    \
               threads);                                                                                                  \
     }                                                                                                                    \
-    void level_sine_##NAME(float *phase, const float *bias, int64_t rows, int channels, void *slope, void *copy,         \
+    void level_sine_##NAME(float *phase, const float *bias, int64_t rows, int channels, void *derivative, void *copy,         \
                            int threads) {                                                                                \
-        sine(phase, bias, rows, channels, (T *)slope, (T *)copy, threads);                                               \
+        sine(phase, bias, rows, channels, (T *)derivative, (T *)copy, threads);                                               \
     }                                                                                                                    \
-    void level_turn_##NAME(void *gradient, const void *slope, int64_t rows, int channels, float *sums, int threads) {    \
-        turn((T *)gradient, (const T *)slope, rows, channels, sums, threads);                                            \
+    void level_turn_##NAME(void *gradient, const void *derivative, int64_t rows, int channels, float *sums, int threads) {    \
+        turn((T *)gradient, (const T *)derivative, rows, channels, sums, threads);                                            \
     }                                                                                                                    \
-    void level_leave_##NAME(const void *gradient, const void *slope, const int32_t *low, const float *weight, int s,     \
+    void level_leave_##NAME(const void *gradient, const void *derivative, const int32_t *low, const float *weight, int s,     \
                             int t, const float *coordinates, int64_t m, int64_t each, int points, int channels,          \
                             float *to_plane, void *to_raised, int threads) {                                             \
-        leave((const T *)gradient, (const T *)slope, {low, weight, s, t}, coordinates, m, each, points, channels,        \
+        leave((const T *)gradient, (const T *)derivative, {low, weight, s, t}, coordinates, m, each, points, channels,        \
               to_plane, (T *)to_raised, threads);                                                                        \
     }
 
@@ -374,20 +374,20 @@ int level_multiplies() {
 
 #if defined(__AVX512BF16__)
 // x [rows][given] times the transposed matrix [channels][given], which is rounded to bfloat16 here: sin(that + bias) to out
-// and copy, those that are wanted, and its slopes; without a place for slopes, itself to out.
+// and copy, those that are wanted, and its derivatives; without a place for derivatives, itself to out.
 void level_layer(const bf16 *x, int64_t rows, int given, const float *matrix, int channels, const float *bias, float *out,
-                 bf16 *slope, bf16 *copy, int threads) {
+                 bf16 *derivative, bf16 *copy, int threads) {
     const Packed packed = Packed::of(matrix, given, channels);
-    if (slope) multiply(x, rows, packed, ToSines{bias, out, slope, copy, channels}, nullptr, threads);
+    if (derivative) multiply(x, rows, packed, ToSines{bias, out, derivative, copy, channels}, nullptr, threads);
     else multiply(x, rows, packed, ToValues<float>{out, channels}, nullptr, threads);
 }
 
-// Backwards through it: gradient [rows][given] times the matrix [given][channels], times the slopes of the layer before where
+// Backwards through it: gradient [rows][given] times the matrix [given][channels], times the derivatives of the layer before where
 // there are any, and that summed over the rows.
-void level_back(const bf16 *gradient, int64_t rows, int given, const float *matrix, int channels, const bf16 *slope,
+void level_back(const bf16 *gradient, int64_t rows, int given, const float *matrix, int channels, const bf16 *derivative,
                 bf16 *out, float *sums, int threads) {
     const Packed packed = Packed::of_transposed(matrix, given, channels);
-    if (slope) multiply(gradient, rows, packed, ToGradients{slope, out, channels}, sums, threads);
+    if (derivative) multiply(gradient, rows, packed, ToGradients{derivative, out, channels}, sums, threads);
     else multiply(gradient, rows, packed, ToValues<bf16>{out, channels}, nullptr, threads);
 }
 #endif

@@ -39,10 +39,10 @@ def sine_level(
     rest: Sequence[LayerWeights],
     last: LayerWeights | None = None,
 ) -> Float[Tensor, "n p e"]:
-    """Sine layers at p pixels of each of n squares, n/m in a row for each of m poses.
+    """Sine layers at p pixels of each of n patches, n/m in a row for each of m poses.
 
     Args:
-        below: the level below on the s by s pixels of each square, and ``features`` its matrix in the first layer.
+        below: the level below on the s by s pixels of each patch, and ``features`` its matrix in the first layer.
         doubling: along either axis; None where the level below has the same pixels.
         coordinates: x, y of each pixel.
         plane: what the first layer's phase has of x, of y, and for itself, in each pose.
@@ -65,7 +65,7 @@ class Sines(NamedTuple):
 
     out: Float[Tensor, "n c"] | None
     seen: Float[Tensor, "n c"] | None
-    slope: Float[Tensor, "n c"]
+    derivative: Float[Tensor, "n c"]
 
 
 class LevelKernels:
@@ -102,13 +102,13 @@ class LevelKernels:
         whole: bool = True,
         copied: bool,
     ) -> Sines:
-        """The first layer, at n squares of p pixels each."""
+        """The first layer, at n patches of p pixels each."""
         n, points, _ = coordinates.shape
         m, _, channels = plane.shape
         to = self._room(n * points, channels, whole, copied)
         self._enter(
             *(_address(raised), *_of(doubling), coordinates.data_ptr(), plane.data_ptr(), n, n // m, points, channels),
-            *(_address(to.out), to.slope.data_ptr(), self._copy(to), torch.get_num_threads()),
+            *(_address(to.out), to.derivative.data_ptr(), self._copy(to), torch.get_num_threads()),
         )
         return to
 
@@ -118,7 +118,7 @@ class LevelKernels:
         to = self._room(rows, channels, False, copied)._replace(out=phase)
         to = to if self.kept != phase.dtype else to._replace(seen=phase)
         self._sine(
-            *(phase.data_ptr(), bias.data_ptr(), *phase.shape, to.slope.data_ptr(), self._copy(to)),
+            *(phase.data_ptr(), bias.data_ptr(), *phase.shape, to.derivative.data_ptr(), self._copy(to)),
             torch.get_num_threads(),
         )
         return to
@@ -126,7 +126,7 @@ class LevelKernels:
     def layer(self, x: Float[Tensor, "n c"], weights: LayerWeights, *, whole: bool, copied: bool) -> Sines:
         """A whole sine layer of what is bfloat16."""
         to = self._room(len(x), len(weights.matrix), whole, copied)
-        self._multiply(x, weights.matrix, weights.bias, to.out, to.slope, to.seen)
+        self._multiply(x, weights.matrix, weights.bias, to.out, to.derivative, to.seen)
         return to
 
     def product(self, x: Float[Tensor, "n c"], matrix: Float[Tensor, "d c"]) -> Float[Tensor, "n d"]:
@@ -141,53 +141,55 @@ class LevelKernels:
         matrix: Tensor,
         bias: Tensor | None,
         out: Tensor | None,
-        slope: Tensor | None,
+        derivative: Tensor | None,
         seen: Tensor | None,
     ) -> None:
         assert x.dtype == torch.bfloat16
         x, matrix = x.contiguous(), matrix.contiguous()
         self._layer(
             *(x.data_ptr(), *x.shape, matrix.data_ptr(), len(matrix), _address(bias)),
-            *(_address(out), _address(slope), _address(seen), torch.get_num_threads()),
+            *(_address(out), _address(derivative), _address(seen), torch.get_num_threads()),
         )
 
     def _room(self, rows: int, channels: int, whole: bool, copied: bool) -> Sines:
         own = self.kept == torch.float32  # then one tensor is both
         out = torch.empty(rows, channels) if whole or own else None
-        slope = torch.empty(rows, channels, dtype=self.kept)
-        return Sines(out, out if own else torch.empty_like(slope) if copied else None, slope)
+        derivative = torch.empty(rows, channels, dtype=self.kept)
+        return Sines(out, out if own else torch.empty_like(derivative) if copied else None, derivative)
 
     def _copy(self, to: Sines) -> int | None:
         return None if self.kept == torch.float32 else _address(to.seen)
 
-    def turn(self, gradient: Tensor, slope: Tensor) -> Tensor:
-        """Multiplies ``gradient`` by ``slope`` in place; gives the sum of its rows in float32."""
+    def turn(self, gradient: Tensor, derivative: Tensor) -> Tensor:
+        """Multiplies ``gradient`` by ``derivative`` in place; gives the sum of its rows in float32."""
         sums = torch.empty(gradient.shape[1])
-        self._turn(gradient.data_ptr(), slope.data_ptr(), *gradient.shape, sums.data_ptr(), torch.get_num_threads())
+        self._turn(
+            gradient.data_ptr(), derivative.data_ptr(), *gradient.shape, sums.data_ptr(), torch.get_num_threads()
+        )
         return sums
 
     def back(
-        self, gradient: Float[Tensor, "n d"], matrix: Float[Tensor, "d c"], slope: Float[Tensor, "n c"] | None
+        self, gradient: Float[Tensor, "n d"], matrix: Float[Tensor, "d c"], derivative: Float[Tensor, "n c"] | None
     ) -> tuple[Float[Tensor, "n c"], Float[Tensor, " c"] | None]:
-        """Through a product to the phases of the layer before it: ``gradient`` W times ``slope``, and the sum of its rows.
+        """Through a product to the phases of the layer before it: ``gradient`` W ``derivative``, and the sum of its rows.
 
-        Without ``slope``, to the layer's values, and no sum.
+        Without ``derivative``, to the layer's values, and no sum.
         """
         if not self.multiplies:
             gradient = gradient @ matrix.to(self.kept)
-            return gradient, None if slope is None else self.turn(gradient, slope)
+            return gradient, None if derivative is None else self.turn(gradient, derivative)
         gradient, matrix = gradient.contiguous(), matrix.contiguous()
         rows, channels = len(gradient), matrix.shape[1]
         out = torch.empty(rows, channels, dtype=self.kept)
-        sums = None if slope is None else torch.empty(channels)
+        sums = None if derivative is None else torch.empty(channels)
         self._back(
             *(gradient.data_ptr(), rows, len(matrix), matrix.data_ptr(), channels),
-            *(_address(slope), out.data_ptr(), _address(sums), torch.get_num_threads()),
+            *(_address(derivative), out.data_ptr(), _address(sums), torch.get_num_threads()),
         )
         return out, sums
 
     def leave(
-        self, gradient: Tensor, slope: Tensor, doubling: Doubling | None, coordinates: Tensor, poses: int
+        self, gradient: Tensor, derivative: Tensor, doubling: Doubling | None, coordinates: Tensor, poses: int
     ) -> tuple[Tensor, Tensor | None]:
         """What the plane and the level below get."""
         n, points, _ = coordinates.shape
@@ -196,7 +198,15 @@ class LevelKernels:
         given = 0 if doubling is None else doubling.matrix.shape[1]
         to_raised = None if doubling is None else gradient.new_empty(n * given**2, channels)
         self._leave(
-            *(gradient.data_ptr(), slope.data_ptr(), *_of(doubling), coordinates.data_ptr(), poses, n // poses, points),
+            *(
+                gradient.data_ptr(),
+                derivative.data_ptr(),
+                *_of(doubling),
+                coordinates.data_ptr(),
+                poses,
+                n // poses,
+                points,
+            ),
             *(channels, to_plane.data_ptr(), _address(to_raised), torch.get_num_threads()),
         )
         return to_plane, to_raised
@@ -263,9 +273,9 @@ class _Level(torch.autograd.Function):
                 x = kernels.sine(linear(x.out, layer.matrix), layer.bias, copied=number < len(layers))
             passed.append(x)
         out = linear(x.out, *layers[-1]) if how.ends else x.seen if handed else x.out
-        slopes, inputs = [x.slope for x in passed], [x.seen for x in passed[: len(layers)]]
+        derivatives, inputs = [x.derivative for x in passed], [x.seen for x in passed[: len(layers)]]
         given = (below, features) if below is not None else ()
-        ctx.save_for_backward(*slopes, *inputs, *rest[::2], *given)
+        ctx.save_for_backward(*derivatives, *inputs, *rest[::2], *given)
         ctx.how, ctx.doubling, ctx.coordinates = how, doubling, coordinates
         ctx.poses, ctx.layers = len(plane), len(layers)
         return out.view(n, points, -1)
@@ -275,19 +285,19 @@ class _Level(torch.autograd.Function):
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         (kernels, _, ends), layers = ctx.how, ctx.layers
         saved = iter(ctx.saved_tensors)
-        slopes = list(islice(saved, 1 + layers - ends))
+        derivatives = list(islice(saved, 1 + layers - ends))
         inputs, matrices = list(islice(saved, layers)), list(islice(saved, layers))
         given = list(saved)
         gradient = gradient.reshape(-1, gradient.shape[-1])
         to_bias = gradient.sum(0) if ends else None
         gradient = gradient.to(kernels.kept, copy=True)
         if layers and not ends:
-            to_bias = kernels.turn(gradient, slopes.pop())
+            to_bias = kernels.turn(gradient, derivatives.pop())
         to_rest: list[Tensor | None] = []
         for index in reversed(range(layers)):
             to_rest = [(gradient.T @ inputs[index]).float(), to_bias, *to_rest]
-            gradient, to_bias = kernels.back(gradient, matrices[index], slopes.pop() if index else None)
-        to_plane, to_raised = kernels.leave(gradient, slopes[0], ctx.doubling, ctx.coordinates, ctx.poses)
+            gradient, to_bias = kernels.back(gradient, matrices[index], derivatives.pop() if index else None)
+        to_plane, to_raised = kernels.leave(gradient, derivatives[0], ctx.doubling, ctx.coordinates, ctx.poses)
         to_below = to_features = None
         if given:
             below, features = given

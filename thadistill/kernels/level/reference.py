@@ -52,7 +52,7 @@ def sine_level(
     """:func:`thadistill.kernels.level.sine_level` in plain PyTorch, on any device."""
     n, points, _ = coordinates.shape
     ones = coordinates.new_ones(1).expand(n, points, 1)
-    given = torch.cat([coordinates, ones], dim=2).reshape(len(plane), -1, 3)  # all squares of a pose
+    given = torch.cat([coordinates, ones], dim=2).reshape(len(plane), -1, 3)  # all patches of a pose
     if below is None or features is None:
         phase = torch.bmm(given, plane)
     else:
@@ -66,7 +66,7 @@ def sine_level(
 
 
 def _double(x: Float[Tensor, "n s2 c"], matrix: Float[Tensor, "t s"]) -> Float[Tensor, "n t2 c"]:
-    """Doubles squares by products with the matrix: on a CPU several times faster than ``interpolate``."""
+    """Doubles patches by products with the matrix: on a CPU several times faster than ``interpolate``."""
     side, given = matrix.shape
     n, _, channels = x.shape
     rows = torch.matmul(matrix, x.reshape(n, given, given * channels)).reshape(n * side, given, channels)

@@ -1,4 +1,4 @@
-"""Patches: squares of target images, and the warp and the loss that body rotators are trained through on them."""
+"""Patches: cut from target images, and the warp and the loss that body rotators are trained through on them."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def warp_patches(
     grid_change: Float[Tensor, "n 2 p p"],
     corner: Int[Tensor, "n 2"],
 ) -> Float[Tensor, "n c p p"]:
-    """:func:`thadistill.warp.warp` on squares of images that share all but an inset, without building those images.
+    """:func:`thadistill.warp.warp` on patches of images that share all but an inset, without building those images.
 
     Args:
         image: the shared image; what it holds under the inset does not matter.
         insets: rectangles pasted at pixel ``inset_corner`` (top, left), in any precision; only what is sampled is read.
         which: the inset of each sample.
-        grid_change: each sample's offsets on its square.
-        corner: each square's top and left pixel; beyond a square image its border pixel repeats.
+        grid_change: each sample's offsets on its patch.
+        corner: each patch's top and left pixel; beyond a square image its border pixel repeats.
 
     On a CPU a C++ kernel does it in one pass, where there is a compiler: torch's operations take a sixth of a step.
     """
@@ -60,7 +60,7 @@ def _kernel() -> ctypes.CDLL | None:
     try:
         library = load_native(_SOURCE)
     except NativeUnavailable as error:
-        logging.getLogger(__name__).info("squares are cut and warped without native kernels: %s", error)
+        logging.getLogger(__name__).info("patches are cut and warped without native kernels: %s", error)
         return None
     p, i, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
     library.warp_patches.argtypes = [p, i, i, p, i, i, i, i, p, p, p, ctypes.POINTER(long), long, i, p, p, p]
@@ -74,7 +74,7 @@ def _kernel() -> ctypes.CDLL | None:
 def cut_patches(
     groups: Sequence[Float[Tensor, "g c h h"]], index: Int[Tensor, " n"], corner: Int[Tensor, "n 2"], size: int
 ) -> Float[Tensor, "n c p p"]:
-    """Squares of ``size`` pixels at ``corner`` (top, left) of the images ``index``, which lie in groups of g.
+    """Patches of ``size`` pixels at ``corner`` (top, left) of the images ``index``, which lie in groups of g.
 
     Beyond an image its border pixel repeats. In float32, whatever the images have; on a CPU, halves by a native kernel.
     """
@@ -140,7 +140,7 @@ class _Warp(torch.autograd.Function):
 
 
 class Matched(NamedTuple):
-    """How far squares are off: the weighted loss, its terms (RotatorTerms), and the root mean square of each blended one."""
+    """How far patches are off: the weighted loss, its terms (RotatorTerms), and the root mean square of each blended one."""
 
     loss: Float[Tensor, ""]
     terms: Float[Tensor, "4"]
@@ -158,14 +158,14 @@ def match_patches(
     inset_corner: tuple[int, int],
     corner: Int[Tensor, "n 2"],
 ) -> Matched | None:
-    """:func:`thadistill.lit.losses.rotator_terms` of squares, in one pass; None where there is no kernel for it.
+    """:func:`thadistill.lit.losses.rotator_terms` of patches, in one pass; None where there is no kernel for it.
 
     Args:
-        channels: the student's, for each pixel of a square: see Motion. weights: of the four terms.
+        channels: the student's, for each pixel of a patch: see Motion. weights: of the four terms.
         posed, grid_change: the targets, which the image is warped by as well.
         image, insets, which, inset_corner, corner: see :func:`warp_patches`.
 
-    Torch has some forty operations for it, each of which reads and writes all of the squares.
+    Torch has some forty operations for it, each of which reads and writes all of the patches.
     """
     given = (channels, posed, grid_change)
     fits = all(x.dtype == torch.float32 for x in given) and _is_native(image, insets, channels)

@@ -1,4 +1,4 @@
-// Training squares: cutting them out of targets, their warp and their loss, each in one pass with its slopes; for patches.py.
+// Training patches: cutting them out of targets, their warp and their loss, each in one pass with its gradients; for patches.py.
 
 #include <cstdint>
 #include <cstring>
@@ -22,7 +22,7 @@ inline float from_half(uint16_t half) {
 
 struct Images {
     const float *pixels;  // [height][width][4]
-    const uint16_t *inset;  // [4][inset_height][inset_width], of the square at hand
+    const uint16_t *inset;  // [4][inset_height][inset_width], of the patch at hand
     int height, width, inset_height, inset_width, inset_top, inset_left;
 
     v4 at(int y, int x) const {
@@ -51,7 +51,7 @@ inline v4 sign_of(v4 v) {
 
 inline int clamp(int64_t value, int last) { return value < 0 ? 0 : value > last ? last : (int)value; }
 
-// What is no number stays so: it comes out again as the weight of a pixel at 0.
+// What is not a number stays so: it comes out again as the weight of a pixel at 0.
 struct Place {
     int whole;
     float part;
@@ -66,7 +66,7 @@ struct Place {
 };
 
 struct Sample {
-    v4 value, across, down;  // and its slopes by the two of grid_change
+    v4 value, across, down;  // and its gradients by the two of grid_change
 };
 
 // At row and column ``y``, ``x`` plus a grid change.
@@ -84,8 +84,8 @@ inline Sample sample(const Images &images, int64_t y, int64_t x, float change_x,
 
 extern "C" {
 
-// n squares of ``size`` pixels; grid_change [n][2][size][size] by its strides, in elements. value, and slope_x and slope_y
-// where they are given: [n][4][size][size], the slopes by grid_change.
+// n patches of ``size`` pixels; grid_change [n][2][size][size] by its strides, in elements. value, and slope_x and slope_y
+// where they are given: [n][4][size][size], the gradients by grid_change.
 void warp_patches(const float *pixels, int height, int width, const uint16_t *insets, int inset_height, int inset_width,
                   int inset_top, int inset_left, const int64_t *which, const int64_t *corner, const float *grid_change,
                   const int64_t *strides, int64_t n, int size, float *value, float *slope_x, float *slope_y) {
@@ -105,8 +105,8 @@ void warp_patches(const float *pixels, int height, int width, const uint16_t *in
     }
 }
 
-// Loss of n squares whose channels [n][size * size][7] are grid change, alpha and colour change, against posed images
-// [n][4][size][size] and grid changes [n][2][size][size]. sums [n][5]: over a square of what blended and warped images, grid
+// Loss of n patches whose channels [n][size * size][7] are grid change, alpha and colour change, against posed images
+// [n][4][size][size] and grid changes [n][2][size][size]. sums [n][5]: over a patch of what blended and warped images, grid
 // change and colours are off, and of the former's squares. gradient, like channels: of the four sums, each times its weight.
 void match_patches(const float *pixels, int height, int width, const uint16_t *insets, int inset_height, int inset_width,
                    int inset_top, int inset_left, const int64_t *which, const int64_t *corner, const float *channels,
@@ -147,8 +147,8 @@ void match_patches(const float *pixels, int height, int width, const uint16_t *i
     }
 }
 
-// n squares of ``size`` pixels out of images [channels][side][side], each at its own address; out [n][channels][size][size].
-// Their lines lie wherever in gigabytes: the squares to come are asked for early, or half of the time goes into waiting.
+// n patches of ``size`` pixels out of images [channels][side][side], each at its own address; out [n][channels][size][size].
+// Their lines lie wherever in gigabytes: the patches to come are asked for early, or half of the time goes into waiting.
 void cut_patches(const uint16_t *const *images, const int64_t *corner, int64_t n, int channels, int side, int size,
                  float *out) {
     constexpr int64_t AHEAD = 2;

@@ -41,7 +41,7 @@ def warp_patches(
     # in pixels, clamped to the outermost centres: there the border repeats
     row = (pixel[:, 0, :, None] + grid_change[:, 1] * (height / 2)).clamp(0, height - 1)
     column = (pixel[:, 1, None, :] + grid_change[:, 0] * (width / 2)).clamp(0, width - 1)
-    # from 0, for what is no number is the least of integers
+    # from 0, for what is not a number is the least of integers
     top, left = row.detach().long().clamp(0, height - 2), column.detach().long().clamp(0, width - 2)
     below, right = row - top, column - left
     y, x = torch.stack([top, top, top + 1, top + 1]), torch.stack([left, left + 1, left, left + 1])

@@ -1,4 +1,4 @@
-"""Feature: what passes between the blocks of a strip engine."""
+"""Feature: what passes between the blocks of the row-tiled engine."""
 
 from __future__ import annotations
 

@@ -30,17 +30,17 @@ class RowTiledKernels:
         self._library = load_native(_SOURCE)
         p, i = ctypes.c_void_p, ctypes.c_int
         source: list[Any] = [p, p, p, ctypes.c_float, i, i, i, i]
-        self._library.strip_depthwise.argtypes = [*source, i, p, *[i] * 4, p, p, i, i]
-        self.projects = bool(self._library.strip_projects())
+        self._library.tile_depthwise.argtypes = [*source, i, p, *[i] * 4, p, p, i, i]
+        self.projects = bool(self._library.tile_projects())
         if self.projects:
-            self._library.strip_project.argtypes = [*source, p, p, i, i, i, p, p]
-            self._library.strip_project.restype = None
-        self._library.strip_moments.argtypes = [p, i, ctypes.c_int64, i, p, p]
-        self._library.strip_enter.argtypes = [p, p, i, i, i, i, p]
-        self._library.strip_add.argtypes = [*source, *source, i, i, p]
+            self._library.tile_project.argtypes = [*source, p, p, i, i, i, p, p]
+            self._library.tile_project.restype = None
+        self._library.tile_moments.argtypes = [p, i, ctypes.c_int64, i, p, p]
+        self._library.tile_enter.argtypes = [p, p, i, i, i, i, p]
+        self._library.tile_add.argtypes = [*source, *source, i, i, p]
         for name in ("depthwise", "moments", "enter", "add"):
-            getattr(self._library, f"strip_{name}").restype = None
-        self.lanes = self._library.strip_lanes()
+            getattr(self._library, f"tile_{name}").restype = None
+        self.lanes = self._library.tile_lanes()
 
     def padded(self, channels: int) -> int:
         """The channels of a buffer's pixel: whole vectors."""
@@ -78,7 +78,7 @@ class RowTiledKernels:
         """
         assert out.stride(1) == 1
         assert (kernel, stride) in ((3, 1), (4, 2), (7, 1))
-        self._library.strip_depthwise(
+        self._library.tile_depthwise(
             *_source(x),
             *(doubled, weights.data_ptr(), kernel, stride, top, bottom, buffer.data_ptr()),
             *(out.data_ptr(), out.stride(0), _rounded(out)),
@@ -104,7 +104,7 @@ class RowTiledKernels:
         Where ``projects`` says that they can be had; for ``lanes`` outputs at the most.
         """
         buffer = torch.empty(3, x.raw.shape[1] + 2, self.padded(x.raw.shape[2]), dtype=torch.bfloat16)
-        self._library.strip_project(
+        self._library.tile_project(
             *_source(x), packed.data_ptr(), bias.data_ptr(), len(bias), top, bottom, buffer.data_ptr(), out.data_ptr()
         )
 
@@ -115,19 +115,19 @@ class RowTiledKernels:
         each = [plane for part in planes for plane in part[0]]
         addresses = torch.tensor([plane.data_ptr() for plane in each])
         strides = torch.tensor([plane.stride() for plane in each])
-        self._library.strip_enter(
+        self._library.tile_enter(
             *(addresses.data_ptr(), strides.data_ptr(), len(each), out.shape[1], top, bottom, out.data_ptr())
         )
 
     def add(self, x: Feature, y: Feature, top: int, bottom: int, out: Float[Tensor, "h w c"]) -> None:
         """Rows ``top:bottom`` of the sum of two finished features; ``out`` may be what one of them is made of."""
-        self._library.strip_add(*_source(x), *_source(y), top, bottom, out.data_ptr())
+        self._library.tile_add(*_source(x), *_source(y), top, bottom, out.data_ptr())
 
     def add_moments(
         self, values: Float[Tensor, "n c"], reference: Float[Tensor, " c"], sums: Float[Tensor, "2 c"]
     ) -> None:
         """Adds the sums of values - reference, and of its square, to the float64 ``sums``."""
-        self._library.strip_moments(
+        self._library.tile_moments(
             values.data_ptr(), _rounded(values), *values.shape, reference.data_ptr(), sums.data_ptr()
         )
 
@@ -155,5 +155,5 @@ def row_tiled_kernels() -> RowTiledKernels | None:
     try:
         return RowTiledKernels()
     except NativeUnavailable as error:
-        logging.getLogger(__name__).info("strips run without native kernels: %s", error)
+        logging.getLogger(__name__).info("row tiles run without native kernels: %s", error)
         return None

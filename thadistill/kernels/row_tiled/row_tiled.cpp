@@ -1,4 +1,4 @@
-// What strips.py does to a strip besides the matrix product; built by native_build.py, called by native.py.
+// What teacher/row_tiled.py does to a tile of rows besides the matrix product; built by kernels/build.py, called by native.py.
 //
 // Features are channels-last, [y][x][c], as a block left them: their normalisation and activation are done on reading.
 // The channels of the buffer are padded to whole vectors, so that the convolution has one form.
@@ -217,9 +217,9 @@ void depthwise(const Source &source, int doubled, const float *weights, int kern
 
 extern "C" {
 
-int strip_lanes() { return VL; }
+int tile_lanes() { return VL; }
 
-int strip_projects() {
+int tile_projects() {
 #if defined(__AVX512BF16__)
     return 1;
 #else
@@ -234,7 +234,7 @@ int strip_projects() {
 // buffer: the finished rows that these need, a halo of (kernel - stride + 1) / 2 (doubled: of one pixel before doubling).
 // out: the first of the pixels' channels, ``pitch`` from one pixel to the next.
 // rounded, out_rounded: those are bfloat16, not float.
-void strip_depthwise(const void *raw, const float *scale, const float *shift, float slope, int rounded, int height, int width,
+void tile_depthwise(const void *raw, const float *scale, const float *shift, float slope, int rounded, int height, int width,
                      int channels, int doubled, const float *weights, int kernel, int stride, int top, int bottom,
                      float *buffer, void *out, int pitch, int out_rounded) {
     const Source source{raw, scale, shift, slope, rounded, height, width, channels};
@@ -245,7 +245,7 @@ void strip_depthwise(const void *raw, const float *scale, const float *shift, fl
 #if defined(__AVX512BF16__)
 // Rows top to bottom of a convolution of 3 by 3 to planes [planes][height][width], VL at the most; factors are bfloat16.
 // weights [3 * 3][padded channels / 2][VL][2]; buffer [3][width + 2][padded].
-void strip_project(const void *raw, const float *scale, const float *shift, float slope, int rounded, int height, int width,
+void tile_project(const void *raw, const float *scale, const float *shift, float slope, int rounded, int height, int width,
                    int channels, const bf16 *weights, const float *bias, int planes, int top, int bottom, bf16 *buffer,
                    float *out) {
     project({raw, scale, shift, slope, rounded, height, width, channels}, weights, bias, planes, top, bottom, buffer, out);
@@ -253,7 +253,7 @@ void strip_project(const void *raw, const float *scale, const float *shift, floa
 #endif
 
 // Rows top to bottom of planes, each with its strides over y and x, as out [height][width][channels].
-void strip_enter(const float *const *planes, const int64_t *strides, int channels, int width, int top, int bottom, float *out) {
+void tile_enter(const float *const *planes, const int64_t *strides, int channels, int width, int top, int bottom, float *out) {
     out += (int64_t)top * width * channels;
     for (int y = top; y < bottom; y++)
         for (int x = 0; x < width; x++)
@@ -261,7 +261,7 @@ void strip_enter(const float *const *planes, const int64_t *strides, int channel
 }
 
 // Rows top to bottom of the sum of two features of one size, finished; out may be what one of them is made of.
-void strip_add(const void *raw, const float *scale, const float *shift, float slope, int rounded, int height, int width,
+void tile_add(const void *raw, const float *scale, const float *shift, float slope, int rounded, int height, int width,
                int channels, const void *raw2, const float *scale2, const float *shift2, float slope2, int rounded2, int,
                int, int, int top, int bottom, float *out) {
     const Source a{raw, scale, shift, slope, rounded, height, width, channels};
@@ -274,7 +274,7 @@ void strip_add(const void *raw, const float *scale, const float *shift, float sl
 }
 
 // Adds to sums [2][channels] the sums over n pixels of values - reference and of its square; rounded: values are bfloat16.
-void strip_moments(const void *values, int rounded, int64_t n, int channels, const float *reference, double *sums) {
+void tile_moments(const void *values, int rounded, int64_t n, int channels, const float *reference, double *sums) {
     if (rounded) moments((const bf16 *)values, n, channels, reference, sums);
     else moments((const float *)values, n, channels, reference, sums);
 }

@@ -1,10 +1,10 @@
 """Warm start: learns, from several characters, the weights that a student of any other begins with.
 
-    python experiments/warm_start/make.py --part body_rotator --turns 70
-    python experiments/warm_start/make.py --part face_morpher --turns 14 --steps 3000 --falling turn
+    python experiments/warm_init/make.py --part body_rotator --turns 70
+    python experiments/warm_init/make.py --part face_morpher --turns 14 --steps 3000 --falling turn
 
 One network is trained on all characters in turn, some hundred steps of each or a whole small distillation, from where the
-one before left it; --mirrored adds their mirror images as characters of their own. Writes OUT/start.safetensors (given to
+one before left it; --mirrored adds their mirror images as characters of their own. Writes OUT/init.safetensors (given to
 distillation as init=FILE), which keeps the other part where it is there already, and of each part OUT/record.json and
 OUT/PART.csv; --ship also puts the start into the package and the record beside this file. Interrupted, the same command
 goes on from the last turn.
@@ -38,7 +38,7 @@ from thadistill.lit.base import StudentModule, plain_copy
 from thadistill.pipeline.report import environment
 from thadistill.pipeline.targets import TargetSets
 from thadistill.student.face_morpher import FACE_SIZE
-from thadistill.student.init import INITS, SUFFIX, Part, save_start, start
+from thadistill.student.init import INITS, SUFFIX, Part, apply_init, save_init
 
 HERE = Path(__file__).parent
 # lambda_00, crypko_00 and crypko_03 are what the start is judged on: it never sees them
@@ -167,17 +167,17 @@ def main() -> None:
                 config = compose("distill", overrides=[*chosen, *own])
                 pupil = Pupil(part, config, mirrored)
                 pupils[f"{name} mirrored" if mirrored else name] = pupil
-    path = given.out / "start.safetensors"
+    path = given.out / "init.safetensors"
     shipped = INITS / f"{given.student}{SUFFIX}"
     networks = {name: hydra.utils.instantiate(config.student[name]) for name in get_args(Part)}
     (other,) = networks.keys() - {part}
     before = [place for place in ([path, shipped] if given.ship else [path]) if place.is_file()]
-    start(networks[other], other, str(before[0]) if before else None)
+    apply_init(networks[other], other, str(before[0]) if before else None)
     own = {"image": next(iter(pupils.values())).image} if part == "body_rotator" else {}
     module: StudentModule = hydra.utils.instantiate(config.modules[part], network=networks[part], **own)
     minutes = train(part, module, pupils, given)
     networks[part] = plain_copy(module.network)
-    save_start(path, **networks)
+    save_init(path, **networks)
     about = HERE / given.student if given.ship else given.out
     about.mkdir(exist_ok=True)
     record = {

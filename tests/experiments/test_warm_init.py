@@ -15,14 +15,14 @@ from hydra.utils import instantiate
 from safetensors.torch import load_file
 
 from thadistill.config import conf_dir
-from thadistill.student.init import start
+from thadistill.student.init import apply_init
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def make(tmp_path: Path, part: str, turns: int, *more: str) -> list[list[str]]:
     """Runs the maker up to ``turns`` in all; gives the rows of its log."""
-    command = [sys.executable, str(ROOT / "experiments" / "warm_start" / "make.py"), "--student", "slim"]
+    command = [sys.executable, str(ROOT / "experiments" / "warm_init" / "make.py"), "--student", "slim"]
     command += ["--teacher", "puppet", "--characters", "puppet", "--poses", "16", "--faces", "16", "--steps", "4"]
     command += ["--turns", str(turns), "--out", str(tmp_path / "made"), "--part", part, *more]
     environment = {**os.environ, "THADISTILL_CACHE": str(tmp_path / "cache")}
@@ -33,7 +33,7 @@ def make(tmp_path: Path, part: str, turns: int, *more: str) -> list[list[str]]:
 
 
 def test_a_start_is_learned_part_by_part_and_taken_up_again(tmp_path: Path) -> None:
-    start_file = tmp_path / "made" / "start.safetensors"
+    start_file = tmp_path / "made" / "init.safetensors"
     first = make(tmp_path, "body_rotator", 2)
     rows = make(tmp_path, "body_rotator", 10)
     assert len(first) == 2
@@ -49,13 +49,13 @@ def test_a_start_is_learned_part_by_part_and_taken_up_again(tmp_path: Path) -> N
     for part in ("face_morpher", "body_rotator"):
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
             network = instantiate(compose("distill", overrides=["student=slim"]).student[part])
-        start(network, part, str(start_file))
+        apply_init(network, part, str(start_file))
         same = [torch.equal(both[f"{part}.{key}"], body[f"{part}.{key}"]) for key in network.state_dict()]
         assert all(same) if part == "body_rotator" else not any(same)
 
 
 def test_a_wrong_character_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "experiments" / "warm_start" / "make.py"), "--part", "body_rotator"]
+    command = [sys.executable, str(ROOT / "experiments" / "warm_init" / "make.py"), "--part", "body_rotator"]
     command += ["--characters", "nobody", "--out", str(tmp_path / "made")]
     mirrored = subprocess.run([*command, "--teacher", "puppet", "--mirrored"], capture_output=True, text=True)
     assert mirrored.returncode == 2
