@@ -28,8 +28,8 @@ def test_a_start_file_comes_back_within_half_precision(tmp_path: Path) -> None:
     (face, body), (other_face, other_body) = networks(0), networks(1)
     path = tmp_path / "init.safetensors"
     save_init(path, face, body)
-    start(other_face, "face_morpher", str(path))
-    start(other_body, "body_rotator", str(path))
+    apply_init(other_face, "face_morpher", str(path))
+    apply_init(other_body, "body_rotator", str(path))
     for given, found in ((face, other_face), (body, other_body)):
         for name, value in found.state_dict().items():
             torch.testing.assert_close(value, given.state_dict()[name].half().float(), rtol=0, atol=0)
@@ -42,14 +42,14 @@ def test_a_students_folder_is_a_start(tmp_path: Path) -> None:
     image = torch.full((4, 512, 512), -1.0)
     image[:, 100:400, 150:350] = 0.5
     folder = CharacterModel(image, face, body).save(tmp_path / "model")
-    start(other, "body_rotator", str(folder))
+    apply_init(other, "body_rotator", str(folder))
     assert torch.equal(other.last_linear.weight, body.last_linear.weight)
 
 
 def test_none_leaves_the_network_as_it_is() -> None:
     face, _ = networks(0)
     before = face.siren.sine_layers[0].linear.weight.clone()  # type: ignore[union-attr, operator]
-    start(face, "face_morpher", None)
+    apply_init(face, "face_morpher", None)
     assert torch.equal(face.siren.sine_layers[0].linear.weight, before)  # type: ignore[union-attr, arg-type]
 
 
@@ -75,11 +75,11 @@ def test_a_recipe_leaves_a_start_as_it_is() -> None:
         config = compose("distill", overrides=["recipe=warm"])
     assert config.init == "warm"
     body = BodyRotator()
-    start(body, "body_rotator", "warm")
+    apply_init(body, "body_rotator", "warm")
     module = student_module(config, "body_rotator", image=torch.zeros(4, 512, 512))
     torch.testing.assert_close(module.student().last_linear.weight, body.last_linear.weight)
     face = FaceMorpher()
-    start(face, "face_morpher", "warm")
+    apply_init(face, "face_morpher", "warm")
     found = student_module(config, "face_morpher").network.state_dict()
     for name, value in face.state_dict().items():
         assert torch.equal(found[name], value)
@@ -105,9 +105,9 @@ def test_omega_belongs_to_a_start(tmp_path: Path) -> None:
     save_init(tmp_path / "init.safetensors", face, body)
     sources = (tmp_path / "init.safetensors", CharacterModel(image, face, body).save(tmp_path / "model"))
     for source in sources:
-        start(FaceMorpher(width=16, depth=3, omega=20.0), "face_morpher", str(source))
-        start(BodyRotator(width_scale=0.05, omega=10.0), "body_rotator", str(source))
+        apply_init(FaceMorpher(width=16, depth=3, omega=20.0), "face_morpher", str(source))
+        apply_init(BodyRotator(width_scale=0.05, omega=10.0), "body_rotator", str(source))
         with pytest.raises(UserError, match="omega 20; expected the student's, 30"):
-            start(FaceMorpher(width=16, depth=3), "face_morpher", str(source))
+            apply_init(FaceMorpher(width=16, depth=3), "face_morpher", str(source))
     with pytest.raises(UserError, match="warm has a face_morpher of omega 30; expected the student's, 20"):
-        start(FaceMorpher(omega=20.0), "face_morpher", "warm")
+        apply_init(FaceMorpher(omega=20.0), "face_morpher", "warm")

@@ -77,7 +77,7 @@ def test_gives_what_the_modules_give(
     network, image, extra = Small(), torch.randn(n, 3, 24, 20), torch.randn(n, 2, 24, 20)
     exact = copy.deepcopy(network).double()
     expected = exact(image.double(), extra.double())
-    assert network._can_strip((image, extra))
+    assert network._can_tile((image, extra))
     for found, wanted in zip(network(image, extra), expected, strict=True):
         torch.testing.assert_close(found, wanted.float(), atol=2e-5, rtol=1e-4)  # float32 reduction order
     assert torch.get_num_threads() == count
@@ -114,15 +114,15 @@ def test_keeps_the_variance_of_a_channel_far_from_zero(kernels: RowTiledKernels 
 
 def test_modules_run_where_gradients_are_wanted() -> None:
     network, image, extra = Small(), torch.randn(1, 3, 8, 8), torch.randn(1, 2, 8, 8)
-    assert network._can_strip((image, extra))
-    assert not network._can_strip((image.clone().requires_grad_(), extra))
+    assert network._can_tile((image, extra))
+    assert not network._can_tile((image.clone().requires_grad_(), extra))
     network.requires_grad_(True)
-    assert not network._can_strip((image, extra))
+    assert not network._can_tile((image, extra))
     color, _ = network(image, extra)
     color.sum().backward()
     assert network.first[0].weight.grad.abs().sum() > 0
     with torch.no_grad():
-        assert network._can_strip((image, extra))
+        assert network._can_tile((image, extra))
 
 
 def test_buffers_are_used_again_and_results_are_not_buffers(threads: Callable[[int], None]) -> None:
