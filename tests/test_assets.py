@@ -20,6 +20,7 @@ import pytest
 from thadistill import assets
 from thadistill.downloads import PUBLIC_NPM, npm_registry
 from thadistill.errors import UserError
+from thadistill.files import cache_folder
 from thadistill.images import load_character
 
 FILES = {
@@ -239,9 +240,9 @@ def test_list_says_origin_licence_size_hash_and_presence(cache: Path, monkeypatc
 
 def test_cache_folder_is_the_users_unless_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("THADISTILL_CACHE", raising=False)
-    assert assets.cache_dir().name == "thadistill"
+    assert cache_folder().name == "thadistill"
     monkeypatch.setenv("THADISTILL_CACHE", "~/elsewhere")
-    assert assets.cache_dir() == Path.home() / "elsewhere"
+    assert cache_folder() == Path.home() / "elsewhere"
 
 
 TARBALL, MODEL = "tasks-vision-0.10.35.tgz", "face_landmarker.task"

@@ -1,4 +1,4 @@
-"""Assets: weights, sample characters and the face tracker: what there is, and the one cache folder they are kept in.
+"""Assets: weights, sample characters and the face tracker: what there is, and how it comes into the cache folder.
 
 Nothing here is part of this project: every asset keeps its authors' licence, and its licence files lie beside it.
 """
@@ -15,10 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from thadistill.downloads import Download, Npm, PyPI, Web, sha256_of
 from thadistill.errors import UserError
+from thadistill.files import cache_folder
 
 _MANIFEST = "manifest.json"
 _PARTS = ".parts"  # downloads of assets that want more than one and could not be had whole
@@ -37,7 +36,7 @@ class Asset:
     @property
     def folder(self) -> Path:
         """Where the asset's files lie once pulled."""
-        return cache_dir() / self.directory
+        return cache_folder() / self.directory
 
     @property
     def size_mb(self) -> float:
@@ -120,12 +119,6 @@ THA3_VARIANTS = ("separable_float", "separable_half", "standard_float", "standar
 SAMPLE_CHARACTERS = ("lambda_00", "lambda_01", *(f"crypko_{i:02d}" for i in range(8)))
 
 
-def cache_dir() -> Path:
-    """The folder of pulled assets: THADISTILL_CACHE, else the user's cache folder."""
-    chosen = os.environ.get("THADISTILL_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("thadistill", appauthor=False))
-
-
 def pull(name: str, path: str | Path | None = None) -> Path:
     """Fetches an asset unless it is there, and returns its folder.
 
@@ -147,8 +140,8 @@ def pull(name: str, path: str | Path | None = None) -> Path:
     if _is_whole(asset.folder):
         return asset.folder
     with _disk_errors(asset):
-        cache_dir().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".pull-", dir=cache_dir()) as temporary:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".pull-", dir=cache_folder()) as temporary:
             unpacked = Path(temporary) / "unpacked"
             files = [_get(asset, download, brought, Path(temporary)) for download in asset.downloads]
             sizes: dict[str, int] = {}
@@ -232,15 +225,15 @@ def _brought(asset: Asset, path: Path) -> dict[str, Path]:
 
 def _get(asset: Asset, download: Download, brought: dict[str, Path], temporary: Path) -> Path:
     """A checked download: brought, kept from an earlier pull, or fetched."""
-    kept = cache_dir() / _PARTS / download.file
+    kept = cache_folder() / _PARTS / download.file
     given = brought.get(download.file)
-    file = given or download.find(cache_dir()) or (kept if kept.is_file() else None)
+    file = given or download.find(cache_folder()) or (kept if kept.is_file() else None)
     if file is not None:
         download.check(file)
         if given is not None:
             file = Path(shutil.copyfile(given, temporary / download.file))
     else:
-        file = download.fetch(temporary, by_hand=f"or copy {download.file} to {cache_dir()}, or give path=")
+        file = download.fetch(temporary, by_hand=f"or copy {download.file} to {cache_folder()}, or give path=")
     if file.parent == temporary and len(asset.downloads) > 1:
         kept.parent.mkdir(exist_ok=True)
         file = file.replace(kept)
@@ -248,7 +241,7 @@ def _get(asset: Asset, download: Download, brought: dict[str, Path], temporary: 
 
 
 def _forget_parts(asset: Asset) -> None:
-    parts = cache_dir() / _PARTS
+    parts = cache_folder() / _PARTS
     for download in asset.downloads:
         (parts / download.file).unlink(missing_ok=True)
     with suppress(OSError):  # there are none, or those of another asset
@@ -281,13 +274,13 @@ def _disk_errors(asset: Asset) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            free = shutil.disk_usage(_existing_parent(cache_dir())).free / 1e6
+            free = shutil.disk_usage(_existing_parent(cache_folder())).free / 1e6
             raise UserError(
-                f"the disk of {cache_dir()} is full ({free:.0f} MB free); expected about {2.1 * asset.size_mb:.0f} MB "
+                f"the disk of {cache_folder()} is full ({free:.0f} MB free); expected about {2.1 * asset.size_mb:.0f} MB "
                 f"for {asset.name}: free some, or set THADISTILL_CACHE to another disk"
             ) from None
         raise UserError(
-            f"{cache_dir()} cannot be written ({error.strerror or error}); expected a folder of yours for "
+            f"{cache_folder()} cannot be written ({error.strerror or error}); expected a folder of yours for "
             f"{asset.name}: set THADISTILL_CACHE to one"
         ) from None
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 # Lightning starts the further processes of trainer=ddp, which train along and neither speak nor write
 FIRST_PROCESS = os.environ.get("LOCAL_RANK", "0") == "0"
@@ -15,3 +16,19 @@ console = Console(stderr=True, highlight=False, quiet=not FIRST_PROCESS)
 def shown(folder: Path) -> Path:
     """A folder as a user would type it: relative to the current one where it lies in it."""
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+def progress_bar(transient: bool = False) -> Progress:
+    """The bar that every long step shows, on stderr so that stdout stays clean for JSON."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<16}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        transient=transient,
+    )

@@ -1,7 +1,8 @@
-"""Devices: where teacher and student run. Every command asks here; what is not on the machine is refused."""
+"""Devices: where teacher and student run, and the memory there is. What is not on the machine is refused."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 
@@ -10,6 +11,7 @@ from omegaconf import DictConfig
 
 from thadistill.errors import UserError
 
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 _NAMES = re.compile(r"auto|cpu|gpu|mps|cuda(:\d+)?")
 
 
@@ -80,3 +82,35 @@ def _numbers(devices: object) -> list[int]:
             raise UserError(f"trainer.devices={devices}; expected a count, a list of numbers, or auto")
         return list(range(count))
     return [int(number) for number in devices]  # type: ignore[attr-defined]
+
+
+def keep_freed_memory() -> bool:
+    """Tells glibc to keep what tensors free instead of returning it to the system at once.
+
+    Large tensors are otherwise mapped and unmapped at every operation, and each page is zeroed by the kernel when it is
+    first touched. Does nothing, and returns False, where the C library has no ``mallopt``.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def return_freed_memory() -> bool:
+    """Gives back to the system what is freed and still held, so that the process's size says what is in use.
+
+    Does nothing, and returns False, where the C library has no ``malloc_trim``.
+    """
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (AttributeError, OSError, TypeError):
+        return False
+
+
+def machine_memory() -> int | None:
+    """Bytes of the machine's memory; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None

@@ -11,7 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from thadistill.report import write_text
+from thadistill.files import write_text
 
 HERE = Path(__file__).parent
 COLUMNS = ("psnr", "psnr_display", "face_psnr", "eye_mouth_psnr")

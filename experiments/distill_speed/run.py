@@ -25,14 +25,16 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from thadistill.cli.app import conf_dir, with_start
+from thadistill.cli.app import with_start
+from thadistill.config import conf_dir
 from thadistill.devices import trainer_device
-from thadistill.evaluation import cached_targets, evaluate
+from thadistill.files import write_csv
 from thadistill.images import load_face_mask
 from thadistill.lit import BodyRotatorModule
-from thadistill.report import environment, write_csv
+from thadistill.metrics.evaluate import cached_targets, evaluate
+from thadistill.pipeline.report import environment
+from thadistill.pipeline.targets import TargetSets
 from thadistill.student import CharacterModel
-from thadistill.targets import TargetSets
 
 HERE = Path(__file__).parent
 FIGURES = ("psnr", "psnr_display", "face_psnr", "eye_mouth_psnr", "flow_epe_px")

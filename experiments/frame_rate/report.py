@@ -8,7 +8,7 @@ from pathlib import Path
 
 from plot import draw
 
-from thadistill.report import write_text
+from thadistill.files import write_text
 from thadistill.tables import ledger
 from thadistill.tables.ledger import read_rows
 

@@ -22,8 +22,8 @@ from track import TeacherPairs, run_track
 
 from thadistill.data.poses import load_poses, sample_poses
 from thadistill.errors import UserError
+from thadistill.metrics.benchmark import Candidate, hardware, measure_speeds
 from thadistill.metrics.image import psnr
-from thadistill.metrics.speed import Contestant, hardware, measure_speeds
 from thadistill.outputs import StudentOutput
 from thadistill.runtime import Runtime, compile_model, resolve
 from thadistill.student import CharacterModel
@@ -74,15 +74,15 @@ def time_runtimes(
     visible = compile_model(model, "native").visible if usable(student, ["native"]) else None
     built: dict[str, Runtime] = {}
 
-    def contestant(runtime: str) -> Contestant:
+    def candidate(runtime: str) -> Candidate:
         def build() -> object:
             built[runtime] = compile_model(model, runtime, **options_of(runtime, visible))
             return built[runtime].rgba8
 
-        return Contestant(build, DTYPE.get(resolve(runtime), "float32"))  # type: ignore[arg-type]
+        return Candidate(build, DTYPE.get(resolve(runtime), "float32"))  # type: ignore[arg-type]
 
     speeds = measure_speeds(
-        {runtime: contestant(runtime) for runtime in runtimes}, sample_poses(40, seed=31), frames=frames, warmup=warmup
+        {runtime: candidate(runtime) for runtime in runtimes}, sample_poses(40, seed=31), frames=frames, warmup=warmup
     )
     poses = sample_poses(checked, HELD_OUT_SEED)
     with torch.no_grad():

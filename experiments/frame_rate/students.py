@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from thadistill.errors import UserError
-from thadistill.native_build import compiler
+from thadistill.kernels.build import compiler
 from thadistill.runtime import resolve
 from thadistill.student import BodyRotator, CharacterModel
 

@@ -16,8 +16,8 @@ from hydra import compose, initialize_config_dir
 from jaxtyping import Float
 from torch import Tensor
 
-from thadistill.cli.app import conf_dir
-from thadistill.data.cache import hash_tensor
+from thadistill.config import conf_dir
+from thadistill.data.target_cache import hash_tensor
 from thadistill.images import over_white
 from thadistill.metrics.flicker import TemporalFlicker
 from thadistill.metrics.image import psnr

@@ -20,15 +20,15 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from thadistill import assets
-from thadistill.cli.app import conf_dir
+from thadistill.config import conf_dir
 from thadistill.data.triples import FolderTriples, shrink, stack, write_puppet_triples
+from thadistill.files import cache_folder, write_csv, write_text
 from thadistill.metrics.image import psnr, psnr_display, ssim
 from thadistill.metrics.perceptual import Unavailable, load_lpips
+from thadistill.pipeline.report import environment
+from thadistill.pipeline.teacher import build_module, load_one
 from thadistill.pose import POSE_PARAMETERS
-from thadistill.report import environment, write_csv, write_text
 from thadistill.teacher import load_teacher
-from thadistill.teacher_training import build_module, load_one
 
 HERE = Path(__file__).parent
 Posed = Callable[[Tensor, Tensor], Tensor]
@@ -102,7 +102,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.triples is None:
-        place = assets.cache_dir() / "triples" / "puppet-512"
+        place = cache_folder() / "triples" / "puppet-512"
         names = [write_puppet_triples(place, 2 * index, given.poses, 512) for index in range(given.characters)]
         triples, source = FolderTriples(place, 512, names), f"{given.characters} puppets of even seeds"
     else:

@@ -18,8 +18,9 @@ import torch
 
 from thadistill.data.character import sample
 from thadistill.data.poses import sample_poses
-from thadistill.metrics.speed import Contestant, Frame, measure_speeds
-from thadistill.report import commit, write_csv, write_text
+from thadistill.files import write_csv, write_text
+from thadistill.metrics.benchmark import Candidate, Frame, measure_speeds
+from thadistill.pipeline.report import commit
 from thadistill.teacher import Teacher, load_teacher
 from thadistill.teacher.tha3 import Tha3Teacher
 from thadistill.teacher.tha4 import Tha4Teacher
@@ -56,7 +57,7 @@ def main() -> None:
     made = {name: (weights, make()) for name, (weights, make) in teachers(given.device).items() if name in chosen}
     image = sample("lambda_00").image[None].to(given.device)
 
-    def contestant(teacher: Teacher) -> Contestant:
+    def candidate(teacher: Teacher) -> Candidate:
         def build() -> Frame:
             def frame(pose: torch.Tensor) -> object:
                 with torch.inference_mode():
@@ -64,10 +65,10 @@ def main() -> None:
 
             return frame
 
-        return Contestant(build)
+        return Candidate(build)
 
     speeds = measure_speeds(
-        {name: contestant(teacher) for name, (_, teacher) in made.items()},
+        {name: candidate(teacher) for name, (_, teacher) in made.items()},
         sample_poses(8, seed=31).to(given.device),
         frames=given.frames,
         warmup=given.warmup,

@@ -17,7 +17,7 @@ from torch import Tensor
 from thadistill.data.character import puppet, sample
 from thadistill.data.poses import sample_poses
 from thadistill.devices import resolve_device
-from thadistill.metrics.speed import Contestant, Frame
+from thadistill.metrics.benchmark import Candidate, Frame
 from thadistill.runtime import resolve
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
 from thadistill.tables import Claim, Paper, Row, make_rows, read_command, run_table, speed_rows, write_table
@@ -66,23 +66,23 @@ def main() -> None:
         model = CharacterModel.load(folder, device)
     named = options.get("runtimes", "folded" if folder is None else "exact,reduced").split(",")
     runtimes = {"student": "eager", **{f"student, {name}": name for name in named}}
-    contestants = {"puppet" if command.scale == "smoke" else "THA3": Contestant(
+    candidates = {"puppet" if command.scale == "smoke" else "THA3": Candidate(
         partial(teacher, "puppet" if command.scale == "smoke" else "tha3", device)
     )}  # fmt: skip
-    contestants |= {name: Contestant(partial(student, model, kind)) for name, kind in runtimes.items()}
+    candidates |= {name: Candidate(partial(student, model, kind)) for name, kind in runtimes.items()}
     measured: dict[str, Row] = {}
 
     def row(name: str) -> Row:
         if not measured:  # all in turn, with the first that is missing
             poses = sample_poses(64, seed=31).to(device)
-            measured.update(speed_rows(contestants, poses, FRAMES[command.scale], warmup=2))
+            measured.update(speed_rows(candidates, poses, FRAMES[command.scale], warmup=2))
         about: dict[str, object] = {"kind": "teacher"}
         if name in runtimes:
             about = {"kind": resolve(runtimes[name], device)}
             about |= {"size_mb": model.size_mb, "weights": "random" if folder is None else "trained"}
         return {**measured[name], **about}
 
-    rows = make_rows(HERE / "results.csv", command.scale, {name: partial(row, name) for name in contestants})
+    rows = make_rows(HERE / "results.csv", command.scale, {name: partial(row, name) for name in candidates})
     write_table(
         HERE / "table.md",
         "Table 4: frame times of the student",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from thadistill.data.poses import sample_poses
 from thadistill.devices import trainer_device
-from thadistill.metrics.speed import Contestant, Frame
+from thadistill.metrics.benchmark import Candidate, Frame
 from thadistill.student import CharacterModel
 from thadistill.tables import (
     Claim,
@@ -59,9 +59,9 @@ CLAIMS = [
 ]
 
 
-def timed(command: Command) -> dict[str, Contestant]:
+def timed(command: Command) -> dict[str, Candidate]:
     """Whole students of random weights, which frame times do not depend on, layer by layer as published."""
-    contestants = {}
+    candidates = {}
     for name, student in ROWS.items():
         config, _ = command.composed("train", name, [f"student={student}"])
 
@@ -76,8 +76,8 @@ def timed(command: Command) -> dict[str, Contestant]:
 
             return frame
 
-        contestants[name] = Contestant(build)
-    return contestants
+        candidates[name] = Candidate(build)
+    return candidates
 
 
 def row(command: Command, name: str) -> Row:

@@ -16,13 +16,14 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from thadistill.cli.app import conf_dir
+from thadistill.config import conf_dir
 from thadistill.data.triples import FolderTriples, stack
+from thadistill.files import write_csv, write_json, write_text
 from thadistill.lit.teacher import TeacherModule
 from thadistill.metrics.image import psnr, ssim
-from thadistill.pictures import comparison_grid
-from thadistill.report import environment, write_csv, write_json, write_text
-from thadistill.teacher_training import build_module, build_split, load_one, train_teacher
+from thadistill.metrics.pictures import comparison_grid
+from thadistill.pipeline.report import environment
+from thadistill.pipeline.teacher import build_module, build_split, load_one, train_teacher
 
 HERE = Path(__file__).parent
 SHOWN = 5  # rows of grid.png, from different characters

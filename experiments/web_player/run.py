@@ -30,8 +30,9 @@ from thadistill.data.poses import sample_poses
 from thadistill.export.onnx import export_onnx
 from thadistill.export.site import INDEX, index_of, player_files, write_site
 from thadistill.export.web import open_students
-from thadistill.metrics.speed import hardware
-from thadistill.report import commit, write_csv, write_text
+from thadistill.files import write_csv, write_text
+from thadistill.metrics.benchmark import hardware
+from thadistill.pipeline.report import commit
 from thadistill.serve.native import FrameMaker
 from thadistill.student import CharacterModel
 from thadistill.tables.ledger import markdown

@@ -80,10 +80,10 @@ def test_from_nothing_to_a_student_and_its_figures(thadistill: Command, tmp_path
     assert (tmp_path / "timed" / "benchmark.csv").read_text().count("\n") == 3
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-def test_an_interrupted_run_continues_where_it_was(tmp_path: Path, at_once: bool) -> None:
+@pytest.mark.parametrize("worker", [False, True])
+def test_an_interrupted_run_continues_where_it_was(tmp_path: Path, worker: bool) -> None:
     command = [sys.executable, "-c", "from thadistill.cli import main; main()", "distill", *TOY]
-    command += ["budget_minutes=1.2", f"recipe.at_once={at_once}", "out=run"]
+    command += ["budget_minutes=1.2", f"recipe.background_worker={worker}", "out=run"]
     environment = {**os.environ, "THADISTILL_CACHE": str(tmp_path / "cache")}
     process = subprocess.Popen(
         command,
@@ -94,33 +94,33 @@ def test_an_interrupted_run_continues_where_it_was(tmp_path: Path, at_once: bool
         # a shell's background jobs ignore Ctrl-C, and so would what they start
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    record, beside = tmp_path / "run" / "run.json", tmp_path / "run" / "face" / "run.json"
+    record, worker_record = tmp_path / "run" / "run.json", tmp_path / "run" / "face" / "run.json"
     limit = time.monotonic() + 300
     while time.monotonic() < limit and process.poll() is None:
         # the rotator's training begins, and the second process has its targets
-        if record.is_file() and "body_minutes" in record.read_text() and (beside.is_file() or not at_once):
+        if record.is_file() and "body_minutes" in record.read_text() and (worker_record.is_file() or not worker):
             break
         time.sleep(0.1)
     time.sleep(3)
     assert process.poll() is None, "the run ended before it could be interrupted"
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=120)
+    _, printed = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert "Traceback" not in told
-    assert "same command continues" in told
+    assert "Traceback" not in printed
+    assert "same command continues" in printed
     state = json.loads(record.read_text())
     face = tmp_path / "run" / "face" / "final.ckpt"
-    assert beside.is_file() == at_once
-    before = None if at_once else face.stat().st_mtime_ns
-    planned = json.loads(beside.read_text())["plan"] if at_once else {}
+    assert worker_record.is_file() == worker
+    before = None if worker else face.stat().st_mtime_ns
+    planned = json.loads(worker_record.read_text())["plan"] if worker else {}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     after = json.loads((tmp_path / "run" / "run.json").read_text())
     assert after["plan"] == state["plan"]  # the same schedule
     assert (tmp_path / "run" / "metrics.json").is_file()
-    if at_once:
-        assert planned.items() <= json.loads(beside.read_text())["plan"].items()
-        assert [row["name"] for row in after["beside"]][-1] == "face morpher"
+    if worker:
+        assert planned.items() <= json.loads(worker_record.read_text())["plan"].items()
+        assert [row["name"] for row in after["worker"]][-1] == "face morpher"
     else:
         assert face.stat().st_mtime_ns == before  # what was finished is not trained again
 

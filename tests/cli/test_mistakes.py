@@ -12,7 +12,7 @@ from PIL import Image
 
 from thadistill.cli.app import VERBS, fail, main, read_folders, with_start
 from thadistill.errors import UserError
-from thadistill.training import check_checkpoint
+from thadistill.pipeline.fit import check_checkpoint
 
 from .conftest import Command
 
@@ -183,9 +183,9 @@ def test_checkpoints_cut_short_or_foreign_are_refused(tmp_path: Path) -> None:
         ["student=slim", "budget_minutes=5"],
         ["teacher=tha4"],
         ["recipe.targets.posed=64"],
-        ["+recipe.at_once=false"],
+        ["+recipe.background_worker=false"],
         ["init=outputs/mine/character_model"],
-        ["init=start.safetensors", "student.body_rotator.width_scale=0.5", "teacher=puppet"],
+        ["init=init.safetensors", "student.body_rotator.width_scale=0.5", "teacher=puppet"],
     ],
 )
 def test_a_start_is_trained_on_from_where_it_is(given: list[str]) -> None:
@@ -203,7 +203,7 @@ def test_a_start_is_trained_on_from_where_it_is(given: list[str]) -> None:
         ["teacher=puppet"],
         ["+experiment=table6_architecture"],
         ["-m", "seed=0,1"],
-        ["init=start.safetensors", "recipe=fast"],
+        ["init=init.safetensors", "recipe=fast"],
     ],
 )
 def test_whoever_chooses_gets_what_they_chose(given: list[str]) -> None:

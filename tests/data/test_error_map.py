@@ -1,13 +1,13 @@
-"""The error map: running means by place, and squares that are drawn by it."""
+"""The error map: running means by place, and patches that are drawn by it."""
 
 from __future__ import annotations
 
 import torch
 
-from thadistill.data.build import PoseSequence, build_targets, open_cache
-from thadistill.data.cache import SHARD
 from thadistill.data.error_map import REFRESH, WAIT, ErrorMap
 from thadistill.data.sampling import BodyPatches
+from thadistill.data.target_builder import PoseSequence, build_targets, open_cache
+from thadistill.data.target_cache import SHARD
 from thadistill.teacher import load_teacher
 
 
@@ -50,5 +50,5 @@ def test_squares_are_drawn_where_the_student_errs() -> None:
     corner = torch.stack([rows.flatten(), columns.flatten()], dim=1)
     for _ in range(WAIT):
         errors.add(corner, torch.where(corner[:, 1] < 256, 1.0, 0.01))
-    # half of the squares as before, nearly all of the other half on the left
+    # half of the patches as before, nearly all of the other half on the left
     assert abs(on_the_left() - (before / 2 + 0.5)) < 0.06

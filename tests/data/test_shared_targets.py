@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from thadistill.data import build
-from thadistill.data.build import PoseSequence, build_targets, open_cache, shard_lock
-from thadistill.data.cache import SHARD
+from thadistill.data import target_builder
+from thadistill.data.target_builder import PoseSequence, build_targets, open_cache, shard_lock
+from thadistill.data.target_cache import SHARD
 from thadistill.teacher import load_teacher
 
 POSES = PoseSequence(seed=6)
@@ -27,7 +27,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         made.append(float(poses[0].sum()))
         return {"pose": poses, "face": torch.zeros(len(poses), 4, 128, 128)}
 
-    monkeypatch.setattr(build, "shard_targets", instant)
+    monkeypatch.setattr(target_builder, "shard_targets", instant)
     return made
 
 
@@ -78,13 +78,13 @@ def test_a_shard_whose_builder_ended_is_built_before_later_ones(
     cache = open_cache("face", teacher, image, POSES, tmp_path / "face")
     lock = shard_lock(cache, 0)
     lock.acquire()
-    instant = build.shard_targets
+    instant = target_builder.shard_targets
 
     def ending(*given: Any) -> dict[str, torch.Tensor]:
         lock.release()  # the other run ends while this one builds its first shard
         return instant(*given)
 
-    monkeypatch.setattr(build, "shard_targets", ending)
+    monkeypatch.setattr(target_builder, "shard_targets", ending)
     assert build_targets(cache, teacher, image, POSES, 3 * SHARD) == 3 * SHARD
     shards = POSES.first(3 * SHARD).split(SHARD)
     assert counted == [float(shards[index][0].sum()) for index in (1, 0, 2)]
@@ -93,7 +93,7 @@ def test_a_shard_whose_builder_ended_is_built_before_later_ones(
 def test_a_last_shard_that_another_builds_is_not_waited_for_longer_than_the_time(
     counted: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "time", SimpleNamespace(monotonic=lambda: 0.0))  # building takes no time
+    monkeypatch.setattr(target_builder, "time", SimpleNamespace(monotonic=lambda: 0.0))  # building takes no time
     teacher = load_teacher("puppet", seed=0)
     image = teacher.character()  # type: ignore[operator]
     cache = open_cache("face", teacher, image, POSES, tmp_path / "face")

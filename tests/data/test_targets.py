@@ -12,17 +12,17 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from thadistill.cli.app import conf_dir
-from thadistill.data.build import PoseSequence, build_targets, open_cache
-from thadistill.data.cache import SHARD, TargetCache, Targets
+from thadistill.config import conf_dir
 from thadistill.data.error_map import REFRESH
 from thadistill.data.face_mask import face_mask_from_targets
 from thadistill.data.sampling import BodyPatches, FacePixels, visible_map
+from thadistill.data.target_builder import PoseSequence, build_targets, open_cache
+from thadistill.data.target_cache import SHARD, TargetCache, Targets
+from thadistill.devices import machine_memory
 from thadistill.errors import UserError
 from thadistill.images import FACE_REGION, STUDENT_FACE_REGION
-from thadistill.memory import machine_memory
+from thadistill.pipeline.targets import most_posed
 from thadistill.pose import POSE_PARAMETERS
-from thadistill.targets import most_posed
 from thadistill.teacher import load_teacher
 
 POSES = PoseSequence(seed=5)
@@ -147,7 +147,7 @@ def take(stream: Iterator, count: int) -> list:  # type: ignore[type-arg]
 
 def test_patches_are_cut_from_the_targets(targets) -> None:  # type: ignore[no-untyped-def]
     posed = targets["posed"]
-    for batch in take(iter(BodyPatches(posed, batch_size=3, squares=2, size=32, seed=1)), 3):
+    for batch in take(iter(BodyPatches(posed, batch_size=3, patches=2, size=32, seed=1)), 3):
         for i, (top, left) in enumerate(batch.corner.tolist()):
             index = int((posed.pose == batch.pose[i // 2]).all(1).nonzero()[0])
             whole = posed.get("posed", index)
@@ -166,7 +166,7 @@ def test_a_face_that_poses_share_is_kept_and_drawn_once(teacher, image, targets,
     posed.grow(2 * SHARD)
     assert (len(before), len(posed.faces)) == (3, 2 * SHARD // 4)
     assert posed.first_of == list(range(0, 2 * SHARD, 4))
-    batch = next(iter(BodyPatches(posed, batch_size=SHARD, squares=1, size=16)))
+    batch = next(iter(BodyPatches(posed, batch_size=SHARD, patches=1, size=16)))
     for pose, face in zip(batch.pose, batch.face, strict=True):
         index = int((posed.pose == pose).all(1).nonzero()[0])
         assert torch.equal(batch.faces[face].float(), posed.get("face_region", index))
@@ -176,15 +176,15 @@ def test_a_face_that_poses_share_is_kept_and_drawn_once(teacher, image, targets,
 
 def test_squares_that_hang_over_the_edges_repeat_them(targets) -> None:  # type: ignore[no-untyped-def]
     posed = targets["posed"]
-    squares = 128**2 // 8  # eight poses have every place between them
-    stream = BodyPatches(posed, batch_size=8, squares=squares, size=6, overhang=1, visible_share=0.0)
+    patches = 128**2 // 8  # eight poses have every place between them
+    stream = BodyPatches(posed, batch_size=8, patches=patches, size=6, overhang=1, visible_share=0.0)
     batch = next(iter(stream))
     corner = batch.corner
     assert bool(((corner + 1) % BodyPatches.STRIDE == 0).all())
     assert (int(corner.min()), int(corner.max())) == (-1, 507)  # the first and the last pixel are both reached
     for i in [int(corner[:, 0].argmin()), int(corner[:, 1].argmax()), 0]:
         y, x = (torch.arange(first, first + 6).clamp(0, 511) for first in corner[i].tolist())
-        index = int((posed.pose == batch.pose[i // squares]).all(1).nonzero()[0])
+        index = int((posed.pose == batch.pose[i // patches]).all(1).nonzero()[0])
         assert torch.equal(batch.posed[i], posed.get("posed", index)[:, y[:, None], x])
     with pytest.raises(UserError, match="overhang=4, size=6; expected 0 to 3"):
         BodyPatches(posed, size=6, overhang=4)
@@ -199,7 +199,7 @@ def test_a_stream_takes_in_what_is_added_meanwhile(caches, tmp_path: Path) -> No
 
     add(0)
     targets = growing.open()
-    stream = BodyPatches(targets, batch_size=64, squares=1, most=SHARD + 5)
+    stream = BodyPatches(targets, batch_size=64, patches=1, most=SHARD + 5)
     batches = iter(stream)
     before, seen = next(batches), stream.seen.clone()
     assert len(before.faces) == SHARD
@@ -271,10 +271,12 @@ def test_no_more_targets_than_half_of_the_memory_holds(monkeypatch: pytest.Monke
             return most_posed(compose("distill", overrides=["recipe.targets.posed=900", *overrides]))
 
     for gigabytes, expected in ((4, 624), (8, 900)):
-        monkeypatch.setattr("thadistill.targets.machine_memory", lambda gigabytes=gigabytes: gigabytes * 1024**3)
+        monkeypatch.setattr(
+            "thadistill.pipeline.targets.machine_memory", lambda gigabytes=gigabytes: gigabytes * 1024**3
+        )
         assert most("recipe=fast") == expected
         assert most("recipe=paper") == 900  # whose number of targets is part of what it promises
-    monkeypatch.setattr("thadistill.targets.machine_memory", lambda: None)
+    monkeypatch.setattr("thadistill.pipeline.targets.machine_memory", lambda: None)
     assert most("recipe=fast") == 900
 
 

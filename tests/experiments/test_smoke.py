@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from thadistill.cli.app import conf_dir
+from thadistill.config import conf_dir
 from thadistill.data.character import puppet
 from thadistill.data.poses import sample_poses
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher

@@ -8,13 +8,13 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from thadistill.cli.app import conf_dir
+from thadistill.config import conf_dir
 from thadistill.data.triples import FolderTriples, Triple, stack, write_puppet_triples
 from thadistill.lit.face_stages import FaceStagesModule
+from thadistill.lit.schedule import Steps
 from thadistill.lit.teacher import Phase
-from thadistill.schedule import Steps
+from thadistill.pipeline.teacher import build_module, named_networks
 from thadistill.teacher.face_stages import FaceStages
-from thadistill.teacher_training import build_module, named_networks
 
 
 @pytest.fixture(scope="module")

@@ -9,19 +9,20 @@ import lightning as L
 import pytest
 import torch
 
-from thadistill import lit, patches
+from thadistill import lit
 from thadistill.callbacks import Budget
-from thadistill.data.build import PoseSequence, build_targets, open_cache
-from thadistill.data.cache import SHARD, Targets
 from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
 from thadistill.data.error_map import WAIT, ErrorMap
 from thadistill.data.sampling import BodyPatches, FacePixels, body_batch
+from thadistill.data.target_builder import PoseSequence, build_targets, open_cache
+from thadistill.data.target_cache import SHARD, Targets
 from thadistill.errors import UserError
+from thadistill.kernels.patches import op as patches
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
 from thadistill.lit.body_rotator import FACIAL_COLUMNS, ROTATION_COLUMNS
-from thadistill.optim import Muon
+from thadistill.lit.optim import Muon
+from thadistill.lit.schedule import PhaseWeights, WarmupCosine
 from thadistill.pose import POSE_PARAMETERS
-from thadistill.schedule import PhaseWeights, WarmupCosine
 from thadistill.student import BodyRotator, FaceMorpher
 from thadistill.teacher import load_teacher
 from thadistill.warp import warp
@@ -109,7 +110,7 @@ def test_the_native_loss_is_torchs(targets: dict, threads: int, monkeypatch: pyt
 
 
 def test_facial_inputs_stay_silent_and_the_student_has_the_published_names(targets: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
-    module = body_module(targets, facial_rate=0.0, grid_rate=0.05, quiet_start=True)
+    module = body_module(targets, facial_lr_scale=0.0, grid_lr_scale=0.05, near_identity_init=True)
     data = DistillDataModule(partial(BodyPatches, targets["posed"], batch_size=8, size=16))
     trainer(3, tmp_path).fit(module, data)
     for layers in module.network.siren_layers:
@@ -129,7 +130,7 @@ def test_facial_inputs_are_learned_slowly_by_the_first_level(targets: dict, tmp_
     sizes = {}
     for rate in (0.05, 0.5):
         torch.manual_seed(0)
-        module = body_module(targets, facial_rate=rate)
+        module = body_module(targets, facial_lr_scale=rate)
         data = DistillDataModule(partial(BodyPatches, targets["posed"], batch_size=8, size=16))
         trainer(3, tmp_path).fit(module, data)
         student = module.student()
@@ -139,15 +140,15 @@ def test_facial_inputs_are_learned_slowly_by_the_first_level(targets: dict, tmp_
         assert list(student.state_dict()) == list(BodyRotator(width_scale=0.1).state_dict())
     assert sizes[0.05] > 0
     assert 5 < sizes[0.5] / sizes[0.05] < 15  # steps of Adam, times the rate
-    with pytest.raises(UserError, match=r"facial_rate=-1\.0; expected a number from 0 to 1"):
-        body_module(targets, facial_rate=-1.0)
+    with pytest.raises(UserError, match=r"facial_lr_scale=-1\.0; expected a number from 0 to 1"):
+        body_module(targets, facial_lr_scale=-1.0)
 
 
 def test_rotations_are_learned_slowly_by_all_levels(targets: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
     moved = {}
     for rate in (1.0, 0.05):
         torch.manual_seed(0)
-        module = body_module(targets, rotation_rate=rate)
+        module = body_module(targets, rotation_lr_scale=rate)
         before = [layers[0].linear.weight.detach().clone() for layers in module.network.siren_layers]  # type: ignore[index]
         data = DistillDataModule(partial(BodyPatches, targets["posed"], batch_size=8, size=16))
         trainer(3, tmp_path).fit(module, data)
@@ -156,8 +157,8 @@ def test_rotations_are_learned_slowly_by_all_levels(targets: dict, tmp_path: Pat
         moved[rate] = [float(change[:, ROTATION_COLUMNS].abs().max()) for change in changes]
         assert all(float(change[:, :2].abs().max()) > 0 for change in changes)
     assert all(0 < slow < 0.1 * full for full, slow in zip(*moved.values(), strict=True))
-    with pytest.raises(UserError, match=r"rotation_rate=0\.0; expected a number above 0, to 1"):
-        body_module(targets, rotation_rate=0.0)
+    with pytest.raises(UserError, match=r"rotation_lr_scale=0\.0; expected a number above 0, to 1"):
+        body_module(targets, rotation_lr_scale=0.0)
 
 
 def test_a_position_gain_changes_the_first_weights_on_the_position_only(targets: dict) -> None:  # type: ignore[type-arg]
@@ -172,9 +173,9 @@ def test_a_position_gain_changes_the_first_weights_on_the_position_only(targets:
 @pytest.mark.parametrize("rotator", [True, False])
 def test_modules_learn(targets: dict, tmp_path: Path, rotator: bool) -> None:  # type: ignore[type-arg]
     if rotator:
-        module = body_module(targets, facial_rate=0.0, grid_rate=0.05)
+        module = body_module(targets, facial_lr_scale=0.0, grid_lr_scale=0.05)
         data = DistillDataModule(
-            partial(BodyPatches, targets["posed"], batch_size=8, squares=8, size=6, overhang=1),
+            partial(BodyPatches, targets["posed"], batch_size=8, patches=8, size=6, overhang=1),
             WholeBodies(targets["posed"], 1),
         )
     else:

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from thadistill.callbacks import Budget
 from thadistill.data.triples import Triple
 from thadistill.errors import UserError
-from thadistill.features import PerceptualLoss
+from thadistill.lit.perceptual_loss import PerceptualLoss
+from thadistill.lit.schedule import Steps
 from thadistill.lit.teacher import Phase, TeacherModule, start_unmoved, views_of
+from thadistill.pipeline.teacher import load_one
 from thadistill.pose import POSE_PARAMETERS
-from thadistill.schedule import Steps
 from thadistill.teacher.tha4 import BodyMorpher, Upscaler
-from thadistill.teacher_training import load_one
 from thadistill.warp import resize
 
 ADAM = partial(torch.optim.Adam, lr=3e-3, betas=(0.5, 0.999))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from thadistill import native_build
 from thadistill.data.poses import sample_poses
 from thadistill.errors import UserError
+from thadistill.kernels import build
 from thadistill.runtime import compile_model, resolve
 from thadistill.runtime.native import load_student
 from thadistill.runtime.region import covered, dilate, read_by_doubling, segments_of, tiles_of
@@ -18,10 +18,10 @@ from thadistill.student import CharacterModel
 
 @pytest.fixture
 def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    native_build._load.cache_clear()
+    build._load.cache_clear()
     monkeypatch.setenv("CXX", "/nonexistent/compiler")
     yield
-    native_build._load.cache_clear()
+    build._load.cache_clear()
 
 
 def blob() -> np.ndarray:
@@ -138,12 +138,12 @@ def test_without_compiler(model: CharacterModel, no_compiler: None) -> None:
 
 
 def test_broken_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    native_build._load.cache_clear()
+    build._load.cache_clear()
     monkeypatch.setenv("CXX", "false")
     assert resolve("exact") == "folded"
-    with pytest.raises(native_build.NativeUnavailable, match="failed"):
+    with pytest.raises(build.NativeUnavailable, match="failed"):
         load_student()
-    native_build._load.cache_clear()
+    build._load.cache_clear()
 
 
 def test_refusals(model: CharacterModel) -> None:

@@ -11,11 +11,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from thadistill.cli.app import conf_dir, main
-from thadistill.errors import UserError
+from thadistill.cli.app import main
+from thadistill.config import conf_dir
+from thadistill.errors import UserError, check_positive, check_whole
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
-from thadistill.student.siren import check_positive, check_whole
-from thadistill.student.start import save_start
+from thadistill.student.init import save_init
 
 STUDENTS = sorted(path.stem for path in (conf_dir() / "student").glob("*.yaml"))
 
@@ -96,9 +96,9 @@ def test_a_start_of_other_sizes_is_refused_before_anything_is_made(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paper = made("paper")
-    save_start(tmp_path / "start.safetensors", paper.face_morpher, paper.body_rotator)
-    told = refused(["student=slim", "init=start.safetensors"], capsys, tmp_path, monkeypatch)
-    assert "init=start.safetensors has a face_morpher of other sizes than the student; expected the same" in told
+    save_init(tmp_path / "init.safetensors", paper.face_morpher, paper.body_rotator)
+    told = refused(["student=slim", "init=init.safetensors"], capsys, tmp_path, monkeypatch)
+    assert "init=init.safetensors has a face_morpher of other sizes than the student; expected the same" in told
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from thadistill.student import BodyRotator, FaceMorpher, level
+from thadistill.kernels.level import op as level
+from thadistill.kernels.level.reference import sine_linear
+from thadistill.student import BodyRotator, FaceMorpher
 from thadistill.student.body_rotator import Motion
-from thadistill.student.siren import SineLayer, sine_linear
+from thadistill.student.siren import SineLayer
 
 
 def small_rotator() -> BodyRotator:
@@ -75,7 +77,7 @@ def test_patches_equal_the_whole_image(size: int, shape: str) -> None:
 
 @pytest.fixture
 def exact_gradients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Training in float32 on every processor; tests/student/test_level.py has what bfloat16 makes of it."""
+    """Training in float32 on every processor; tests/kernels/test_level.py has what bfloat16 makes of it."""
     monkeypatch.setattr(level, "multiplies_bfloat16", lambda: False)
     level._kernels.cache_clear()
     yield
@@ -106,8 +108,8 @@ def test_squares_of_any_size_anywhere_and_several_of_a_pose(size: int, shape: st
         corner = torch.tensor([[0, 0], [48, 16], [12, 32], [52, 52]]) + phase - 4 * (phase == 3)
         patch = rotator.patches(pose, corner, size)
         for name in Motion._fields:
-            for i, square in enumerate(corner.tolist()):
-                y, x = (torch.arange(first, first + size).clamp(0, 63) for first in square)
+            for i, patch in enumerate(corner.tolist()):
+                y, x = (torch.arange(first, first + size).clamp(0, 63) for first in patch)
                 expected = getattr(whole, name)[i // 2][:, y[:, None], x]
                 torch.testing.assert_close(getattr(patch, name)[i], expected, atol=2e-4, rtol=0)
 

@@ -93,7 +93,7 @@ def test_commands_take_it(
 
 def puppet_like() -> CharacterModel:
     """A toy student with the picture of the puppet, the only one that the puppet's teacher poses."""
-    from thadistill.teacher.puppet.teacher import load_puppet
+    from thadistill.teacher.puppet import load_puppet
 
     toy = toy_student()
     return CharacterModel(load_puppet().character(), toy.face_morpher, toy.body_rotator)

@@ -15,9 +15,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
-from thadistill.cli.app import conf_dir
-from thadistill.cli.job import Job, Result, SweepFailed
+from thadistill.config import conf_dir
 from thadistill.errors import UserError
+from thadistill.sweeps.job import Job, Result, SweepFailed
 from thadistill.sweeps.pareto import pareto_front
 
 optuna = pytest.importorskip("optuna")
@@ -56,7 +56,7 @@ def search(folder: Path, launcher: Instant, monkeypatch: pytest.MonkeyPatch, **o
 
     monkeypatch.setattr(Plugins, "instantiate_launcher", lambda self, **_: launcher)
     settings = {"params": PARAMS, "objectives": {"psnr": "maximize", "student_ms": "minimize"}, "trials": 8}
-    sweeper = ParetoSweeper(**{**settings, "at_once": 1, "seed": 0, **options})
+    sweeper = ParetoSweeper(**{**settings, "n_jobs": 1, "seed": 0, **options})
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}})
     context = HydraContext(config_loader=Mock(), callbacks=Mock())
     sweeper.setup(hydra_context=context, task_function=Mock(), config=config)
@@ -69,14 +69,14 @@ def test_failed_trials_do_not_count_and_the_same_command_continues(
 ) -> None:
     first = Instant()
     with pytest.raises(SweepFailed, match=r"of \d+ jobs failed"):
-        search(tmp_path, first, monkeypatch, at_once=2).sweep(["seed=1", "seed=2"])
+        search(tmp_path, first, monkeypatch, n_jobs=2).sweep(["seed=1", "seed=2"])
     assert "study of 8 trials" in capsys.readouterr().err
     good = {given for given in first.given if "depth=2" in given}
     assert len(good) == 8
     assert any("depth=3" in given for given in first.given)
     assert all("seed=2" in given and "seed=1" not in given for given in first.given)
     again = Instant()
-    search(tmp_path, again, monkeypatch, at_once=2).sweep(["seed=1", "seed=2"])
+    search(tmp_path, again, monkeypatch, n_jobs=2).sweep(["seed=1", "seed=2"])
     assert again.given == []
     more = Instant()
     search(tmp_path, more, monkeypatch, trials=11, params={**PARAMS}).sweep(["seed=2", "depth=choice(2,3)"])

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command, thadistill  # noqa: F401
-from thadistill.cli.app import folder_name, read_folders
-from thadistill.cli.job import Job, run
+from thadistill.cli.app import read_folders
+from thadistill.config import folder_name
+from thadistill.sweeps.job import Job, run
 from thadistill.sweeps.launchers import share_cores
 
 TOY = (
@@ -96,8 +97,8 @@ def test_launchers_with_two_workers(
 @pytest.mark.timeout(1500)
 def test_a_search_of_three_trials(thadistill: Command, tmp_path: Path) -> None:  # noqa: F811
     pytest.importorskip("optuna")
-    search = ("distill", "-m", *TOY, "hparams_search=student", "hydra.sweeper.trials=3", f"{WIDTH}=choice(0.1,0.15)")
-    search += ("student.body_rotator.depth=2", "student.face_morpher.width=16", "hydra.sweeper.at_once=2")
+    search = ("distill", "-m", *TOY, "hparams_search=student", "hydra.sweeper.n_trials=3", f"{WIDTH}=choice(0.1,0.15)")
+    search += ("student.body_rotator.depth=2", "student.face_morpher.width=16", "hydra.sweeper.n_jobs=2")
     search += ("hydra/launcher=joblib", "hydra.launcher.workers=2")
     done = thadistill(*search)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -112,7 +113,7 @@ def test_a_job_that_is_killed_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
     killer = tmp_path / "python"
     killer.write_text("#!/bin/sh\nkill -9 $$\n")
     killer.chmod(0o755)
-    monkeypatch.setattr("thadistill.cli.job.sys.executable", str(killer))
+    monkeypatch.setattr("thadistill.sweeps.job.sys.executable", str(killer))
     result = run(Job("distill", (), tmp_path / "job", tmp_path, "0" * 16))
     assert result.error == "ended by SIGKILL: was memory short?"
     assert json.loads((tmp_path / "job" / "job.json").read_text())["status"] == "failed"

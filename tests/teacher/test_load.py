@@ -120,9 +120,9 @@ def test_options_reach_every_network(tha3: Teacher) -> None:
     teacher = load_teacher("tha3", autocast="bfloat16", channels_last=True, compile=True)
     for network in teacher.networks():
         assert network.autocast == torch.bfloat16
-        assert not network.strips
+        assert not network.row_tiled
         assert network._compiled_call_impl is not None
     head = teacher.editor.alpha_creator[0].weight
     assert head.is_contiguous(memory_format=torch.channels_last)
-    assert all(network.strips and network.autocast is None for network in tha3.networks())
+    assert all(network.row_tiled and network.autocast is None for network in tha3.networks())
     assert teacher.fingerprint() != tha3.fingerprint()

@@ -16,8 +16,9 @@ from thadistill.images import IMAGE_SIZE, STUDENT_FACE_REGION, load_character, l
 from thadistill.metrics.image import psnr
 from thadistill.outputs import TeacherOutput
 from thadistill.pose import POSE_PARAMETERS
+from thadistill.puppet import design
 from thadistill.teacher import load_teacher
-from thadistill.teacher.puppet import PuppetTeacher, design, load_puppet, write_puppet
+from thadistill.teacher.puppet import PuppetTeacher, load_puppet, write_puppet
 from thadistill.warp import blend, warp
 
 SIDED = [name.removesuffix("_left") for name in POSE_PARAMETERS if name.endswith("_left")]
@@ -279,7 +280,7 @@ def test_the_fingerprint_knows_seed_drawing_and_motion(puppet: PuppetTeacher, mo
     redrawn = PuppetTeacher(3)
     redrawn.features.design = replace(redrawn.design, eye_height=redrawn.design.eye_height + 0.5)
     assert redrawn.fingerprint() != known
-    monkeypatch.setattr("thadistill.teacher.puppet.motion.BODY_TURN", 8.5)
+    monkeypatch.setattr("thadistill.puppet.motion.BODY_TURN", 8.5)
     assert puppet.fingerprint() != known
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from thadistill import assets
-from thadistill.data.build import PoseSequence
 from thadistill.data.poses import sample_poses
+from thadistill.data.target_builder import PoseSequence
 from thadistill.errors import UserError
 from thadistill.images import FACE_REGION, load_character
 from thadistill.metrics.flow import grid_change_epe_px
@@ -46,7 +46,7 @@ def test_modules_and_strips_agree_with_the_published_outputs(
 ) -> None:
     pose, golden = load_golden(reference / "golden" / "tha3_separable_float_lambda_00.npz")
     for network in tha3.children():
-        monkeypatch.setattr(network, "strips", False)
+        monkeypatch.setattr(network, "row_tiled", False)
     tha3._layers.clear()
     found = differences(tha3.stages(lambda_00, pose[:1]), {name: output[:1] for name, output in golden.items()})
     tha3._layers.clear()
@@ -59,7 +59,7 @@ def test_rounded_targets_are_near_the_exact_ones(
     pose = sample_poses(3, seed=7)
     exact, name = tha3(lambda_00, pose), tha3.fingerprint()
     monkeypatch.setattr(chain, "multiplies_bfloat16", lambda: True)  # torch does it anywhere, if slowly
-    with tha3.rounded():
+    with tha3.low_precision():
         near = tha3(lambda_00, pose)
         assert tha3.fingerprint() != name  # a cache never mixes the two
     assert tha3.fingerprint() == name
@@ -70,7 +70,7 @@ def test_rounded_targets_are_near_the_exact_ones(
     seen = exact.posed[:, 3:] > -0.99
     assert float(grid_change_epe_px(near.grid_change, exact.grid_change, seen).max()) < 0.1
     monkeypatch.setattr(chain, "multiplies_bfloat16", lambda: False)
-    with tha3.rounded():
+    with tha3.low_precision():
         assert tha3.fingerprint() == name
         assert torch.equal(tha3(lambda_00, pose).posed, exact.posed)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 
 from thadistill.callbacks.scene import Scene
 from thadistill.errors import UserError
+from thadistill.files import replacing
 from thadistill.student import BodyRotator
 
 
@@ -82,9 +82,8 @@ class BestCheckpoint(L.Callback):
             if fps < self.fps_floor:
                 return
         self.best = {"value": value, "figure": name, "step": trainer.global_step, "fps": fps}
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        torch.save({**self.best, "state_dict": module.state_dict()}, beside)
-        os.replace(beside, self.path)
+        with replacing(self.path) as temporary:
+            torch.save({**self.best, "state_dict": module.state_dict()}, temporary)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "fastest": self.fastest}

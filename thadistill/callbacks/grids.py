@@ -10,7 +10,7 @@ import wandb
 from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
-from thadistill.pictures import comparison_grid
+from thadistill.metrics.pictures import comparison_grid
 
 
 class ImageGrids(L.Callback):

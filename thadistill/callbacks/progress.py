@@ -6,25 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress, TaskID
 
-
-def progress_bar(transient: bool = False) -> Progress:
-    """The bar that every long step shows, on stderr so that stdout stays clean for JSON."""
-    from rich.console import Console
-
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
-        transient=transient,
-    )
+from thadistill.console import progress_bar
 
 
 class SaidProgress(L.Callback):
@@ -79,7 +63,7 @@ class BudgetBar(L.Callback):
             return
         value = trainer.callback_metrics.get("val/psnr")
         note = f"step {trainer.global_step}" + ("" if value is None else f"  psnr {float(value):.2f} dB")
-        note += "" if self.also is None else f"  beside: {self.also()}"
+        note += "" if self.also is None else f"  in parallel: {self.also()}"
         self._progress.update(self._task, completed=float(pl_module.progress), note=note)  # type: ignore[arg-type]
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

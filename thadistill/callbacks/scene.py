@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thadistill.data.cache import Targets
-from thadistill.evaluation import cached_targets
-from thadistill.frame_rate import student_frame_rate, teacher_frame_rate
+from thadistill.data.target_cache import Targets
 from thadistill.images import STUDENT_FACE_REGION
 from thadistill.lit.base import plain_copy
 from thadistill.metrics.collection import QualityMetrics
+from thadistill.metrics.evaluate import cached_targets
+from thadistill.metrics.frame_rate import student_frame_rate, teacher_frame_rate
 from thadistill.metrics.image import masked_psnr, psnr
 from thadistill.outputs import StudentOutput
 from thadistill.pose import FACIAL_SIZE
@@ -79,7 +79,7 @@ class Scene:
         return self._quality[key]
 
     def frame_rate(self, module: L.LightningModule, step: int, runtime: str) -> dict[str, Any]:
-        """Frame times of the student as it is now, and of the teacher; see thadistill.frame_rate.
+        """Frame times of the student as it is now, and of the teacher; see thadistill.metrics.frame_rate.
 
         Without a trained face morpher one of the published size stands in: the time does not depend on what it learnt.
         """

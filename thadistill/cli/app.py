@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import importlib
 import os
 import re
@@ -24,10 +23,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thadistill.cli import job
-from thadistill.cli.job import SweepFailed
-from thadistill.contents import character_name
+from thadistill.config import conf_dir
 from thadistill.errors import UserError
+from thadistill.sweeps import job
+from thadistill.sweeps.job import SweepFailed
 
 STARTED = time.monotonic()  # budgets count from here: imports are part of what a user waits for
 
@@ -47,31 +46,6 @@ WITH_CHARACTER = ("cache", "train", "distill")
 _AS_TYPED = {"assets": ("path",), "benchmark": ("runtime",), "export": ("model", "out"), "serve": ("model",)}
 _SWEEP_FLAGS = {"-m", "--multirun"}
 _FLAGS_WITHOUT_CHECK = {*_SWEEP_FLAGS, "--help", "-h", "--hydra-help", "--info", "--version", "--cfg", "-c"}
-
-
-def folder_name(overrides: str) -> str:
-    """A sweep job's folder: its overrides; long ones are cut, and told apart by a hash."""
-    name = overrides.replace("/", "_").replace("'", "")
-    raw = name.encode()
-    if len(raw) <= 240:  # file systems end at 255
-        return name
-    return f"{raw[:220].decode(errors='ignore')}-{hashlib.sha256(raw).hexdigest()[:12]}"
-
-
-def run_name(choice: str, folder: str | None) -> str:
-    """What a run on a character is named after: its choice of conf/character, or the folder that it lies in."""
-    return choice if folder is None else character_name(folder)
-
-
-OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
-OmegaConf.register_new_resolver("run_name", run_name, replace=True)
-
-
-def conf_dir() -> Path:
-    """The Hydra configs: beside the package in a checkout, inside it in a wheel."""
-    package = Path(__file__).parent.parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from thadistill import assets
 from thadistill.errors import UserError
+from thadistill.files import cache_folder
 
 
 def run(config: DictConfig, out: Path) -> None:
@@ -27,4 +28,4 @@ def run(config: DictConfig, out: Path) -> None:
         here = "yes" if row.present else f"no: pull={row.pull}"
         table.add_row(row.name, row.kind, f"{row.size_mb:.1f}", here, row.licence, row.origin, row.sha256[:16] + "...")
     Console().print(table)
-    print(f"cache folder: {assets.cache_dir()}")
+    print(f"cache folder: {cache_folder()}")

@@ -18,9 +18,9 @@ from torch import Tensor
 from thadistill.data.poses import sample_poses
 from thadistill.devices import resolve_device
 from thadistill.errors import UserError
+from thadistill.metrics.benchmark import Candidate, Frame, measure_speeds
 from thadistill.metrics.image import psnr
-from thadistill.metrics.speed import Contestant, Frame, measure_speeds
-from thadistill.report import commit
+from thadistill.pipeline.report import commit
 from thadistill.runtime import resolve
 from thadistill.student import CharacterModel
 
@@ -63,8 +63,8 @@ def _student(config: DictConfig, poses: Float[Tensor, "n 45"]) -> list[dict[str,
         # to uint8 RGBA, as a window or a camera takes it; batches stay named tensors
         return built[name].rgba8 if config.batch == 1 else built[name]
 
-    contestants = {name: Contestant(partial(build, name), _dtype(kinds[name])) for name in names}
-    speeds = measure_speeds(contestants, poses, config.batch, config.frames)
+    candidates = {name: Candidate(partial(build, name), _dtype(kinds[name])) for name in names}
+    speeds = measure_speeds(candidates, poses, config.batch, config.frames)
     reference = [model(pose) for pose in poses[:COMPARED].split(1)]
     rows = []
     for name, speed in speeds.items():
@@ -95,8 +95,8 @@ def _teacher(config: DictConfig, poses: Float[Tensor, "n 45"]) -> list[dict[str,
     def build() -> Frame:
         return partial(hydra.utils.instantiate(config.teacher, device=poses.device), image)
 
-    contestants = {"teacher": Contestant(build, str(config.teacher.get("dtype", "float32")))}
-    speed = measure_speeds(contestants, poses, config.batch, config.frames)["teacher"]
+    candidates = {"teacher": Candidate(build, str(config.teacher.get("dtype", "float32")))}
+    speed = measure_speeds(candidates, poses, config.batch, config.frames)["teacher"]
     row = {"model": config.teacher.name, "runtime": "teacher", "kind": "teacher", **speed.row()}
     return [{**row, "psnr_to_eager": None, "grid_max_px": None, "commit": commit()}]
 

@@ -8,11 +8,10 @@ import hydra
 from omegaconf import DictConfig
 
 from thadistill.cli.relaunch import relaunchable
-from thadistill.data.distributed import predict_targets
 from thadistill.devices import trainer_device
-from thadistill.errors import UserError
-from thadistill.student.siren import check_whole
-from thadistill.targets import SETS, TargetSets, check_targets
+from thadistill.errors import UserError, check_whole
+from thadistill.pipeline.distributed_targets import predict_targets
+from thadistill.pipeline.targets import SETS, TargetSets, check_targets
 
 
 def run(config: DictConfig, out: Path) -> None:

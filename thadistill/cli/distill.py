@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from thadistill.cli.app import STARTED
 from thadistill.cli.relaunch import relaunchable
 from thadistill.console import console, shown
-from thadistill.distillation import distill
+from thadistill.pipeline.distill import distill
 
 
 def run(config: DictConfig, out: Path) -> float:

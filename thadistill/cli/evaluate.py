@@ -7,14 +7,15 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from thadistill.callbacks.progress import progress_bar
+from thadistill.console import progress_bar
 from thadistill.data.face_mask import computed_face_mask
 from thadistill.data.poses import pose_set
 from thadistill.devices import resolve_device
 from thadistill.errors import UserError
-from thadistill.evaluation import evaluate, face_mask_beside, live_targets, quality_grid
+from thadistill.files import write_csv, write_json
 from thadistill.images import load_face_mask
-from thadistill.report import environment, figures_table, write_csv, write_json
+from thadistill.metrics.evaluate import evaluate, face_mask_beside, live_targets, quality_grid
+from thadistill.pipeline.report import environment, figures_table
 from thadistill.student import CharacterModel
 
 

@@ -9,9 +9,10 @@ from omegaconf import DictConfig
 from thadistill.cli.app import STARTED
 from thadistill.cli.relaunch import relaunchable
 from thadistill.console import FIRST_PROCESS
-from thadistill.distillation import train_one
-from thadistill.report import given_overrides, write_json
-from thadistill.teacher_training import train_teacher
+from thadistill.files import write_json
+from thadistill.pipeline.distill import train_one
+from thadistill.pipeline.report import given_overrides
+from thadistill.pipeline.teacher import train_teacher
 
 
 def run(config: DictConfig, out: Path) -> float:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from thadistill import assets
-from thadistill.contents import character_name
+from thadistill.config import character_name
 from thadistill.errors import UserError
 from thadistill.images import load_character, load_face_mask
 

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from thadistill.data.cache import Targets
 from thadistill.data.sampling import BodyBatch, FaceBatch, body_batch
+from thadistill.data.target_cache import Targets
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.student.face_morpher import FACE_SIZE
 from thadistill.warp import position_grid

@@ -1,4 +1,4 @@
-"""Error map: where the student errs most, by the squares that it trained on, so that those are drawn more often."""
+"""Error map: where the student errs most, by the patches that it trained on, so that those are drawn more often."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WAIT = 2 * REFRESH  # batches before the map says anything
 
 
 class ErrorMap:
-    """Running mean of the error of squares by the block of ``stride`` pixels that their corner lies in, or just before.
+    """Running mean of the error of patches by the block of ``stride`` pixels that their corner lies in, or just before.
 
     Args:
         size: side of the image in pixels. stride: of a block; the map has size / stride blocks a side.
@@ -33,9 +33,9 @@ class ErrorMap:
         self._mean = torch.full((self.blocks**2,), start)
 
     def add(self, corner: Int[Tensor, "n 2"], error: Float[Tensor, " n"]) -> None:
-        """Takes in the errors of squares with the top left pixels ``corner``; stays on their device.
+        """Takes in the errors of patches with the top left pixels ``corner``; stays on their device.
 
-        What is no number, as a training that diverges gives, counts as 1: nothing can be drawn by it.
+        What is not a number, as a training that diverges gives, counts as 1: nothing can be drawn by it.
         """
         error = error.nan_to_num(1.0, posinf=1.0)
         mean = self._mean = self._mean.to(error.device)
@@ -49,13 +49,13 @@ class ErrorMap:
 
     def smoothed(self) -> Float[Tensor, "b b"]:
         """The map, each block the mean of itself and its neighbours, on the CPU."""
-        square = self._mean.cpu().view(1, 1, self.blocks, self.blocks)
-        return F.avg_pool2d(square, 3, stride=1, padding=1, count_include_pad=False)[0, 0]
+        patch = self._mean.cpu().view(1, 1, self.blocks, self.blocks)
+        return F.avg_pool2d(patch, 3, stride=1, padding=1, count_include_pad=False)[0, 0]
 
     def weigh(self, probability: Float[Tensor, " n"], share: float) -> Float[Tensor, " n"]:
         """Probabilities of places, of which ``share`` is redrawn by the errors, once there are some.
 
-        The places are a square from the map's top left; ``probability`` need not sum to 1, the result does.
+        The places are a patch from the map's top left; ``probability`` need not sum to 1, the result does.
         """
         plain = probability / probability.sum()
         if not share or self.batches < WAIT:

@@ -28,7 +28,7 @@ _MOUTH_PAIRED = {POSE_PARAMETERS.index("mouth_lowered_corner_left"), POSE_PARAME
 
 
 def sample_poses(n: int, seed: int, rotations: Rotations = "uniform") -> Float[Tensor, "n 45"]:
-    """n poses drawn as THA2's training data were (the paper does not publish its own set; SYSTEM facts, section 6).
+    """n poses drawn as THA2's training data were (the paper does not publish its own set; THA4 paper, section 4).
 
     Eyebrows, eyes and mouth each show one morph (probability 1/4, strength U[0, 1]) or two (3/4, x ~ U[0, 1] and
     U[0, 1 - x]); paired parameters are drawn separately for left and right, so that each side is also seen alone.

@@ -1,6 +1,6 @@
 """Preparing: a picture of a character, cropped and scaled to the input rules of the networks.
 
-The rules (SYSTEM facts, section 2): 512x512 RGBA, one upright front-facing character on an alpha of exactly 0, the head
+The rules: 512x512 RGBA, one upright front-facing character on an alpha of exactly 0, the head
 roughly inside the 128x128 box centred in the upper half.
 """
 

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from thadistill.data.cache import Targets
-from thadistill.data.drawing import each_in_turn, shared_out, z_order
 from thadistill.data.error_map import REFRESH, ErrorMap
+from thadistill.data.low_variance import each_in_turn, shared_out, z_order
+from thadistill.data.target_cache import Targets
 from thadistill.errors import UserError
 from thadistill.images import FACE_REGION, IMAGE_SIZE, STUDENT_FACE_REGION
 from thadistill.pose import POSE_PARAMETERS
@@ -34,18 +34,18 @@ class FaceBatch(NamedTuple):
 
 
 class BodyBatch(NamedTuple):
-    """n squares of the image, n/b in a row for each of b poses; a whole image is the square of side 512 at (0, 0).
+    """n patches of the image, n/b in a row for each of b poses; a whole image is the patch of side 512 at (0, 0).
 
     The faces are all m of the targets, and the same tensor in every batch: copying those of a batch's poses would take a
     fifth of its step.
     """
 
-    corner: Int[Tensor, "n 2"]  # top, left; first, since a square is the example that budgets count
+    corner: Int[Tensor, "n 2"]  # top, left; first, since a patch is the example that budgets count
     pose: Float[Tensor, "b 45"]
     posed: Float[Tensor, "n 4 p p"]
     grid_change: Float[Tensor, "n 2 p p"]
     faces: Float[Tensor, "m 4 192 192"]  # float16
-    face: Int[Tensor, " n"]  # which of them each square has
+    face: Int[Tensor, " n"]  # which of them each patch has
 
 
 class FacePixels(IterableDataset[FaceBatch]):
@@ -121,25 +121,25 @@ def _student_face(region: Float[Tensor, "4 192 192"]) -> Float[Tensor, "4 128 12
 
 
 class BodyPatches(IterableDataset[BodyBatch]):
-    """Random squares of random poses.
+    """Random patches of random poses.
 
     Args:
         targets: posed targets.
-        batch_size: poses a batch. squares: squares of each pose.
-        size: side in pixels; 512 gives whole images, as the paper trains on. Small squares cost more a pixel, for the
+        batch_size: poses a batch. patches: patches of each pose.
+        size: side in pixels; 512 gives whole images, as the paper trains on. Small patches cost more a pixel, for the
             borders of the coarse levels, but show many more poses and places a step: neighbours err alike.
-        overhang: corners are multiples of 4 less this many pixels, and the outermost squares reach over the edges by as
-            many, where the border pixel repeats. Squares of 6 at 1 ask for as few coarse pixels as squares of 4 at 0, 9 and
-            16 of the two levels; squares of 2 at 1 for 4 of either.
-        visible_share: the share of squares drawn where the character is ever seen, in proportion to how much of the square
+        overhang: corners are multiples of 4 less this many pixels, and the outermost patches reach over the edges by as
+            many, where the border pixel repeats. Patches of 6 at 1 ask for as few coarse pixels as patches of 4 at 0, 9 and
+            16 of the two levels; patches of 2 at 1 for 4 of either.
+        visible_share: the share of patches drawn where the character is ever seen, in proportion to how much of the patch
             that is; the others fall anywhere, so that the background is learned as well.
-        error_share: of the squares, drawn in proportion to the above times the error that ``errors`` has there; 0 ignores
+        error_share: of the patches, drawn in proportion to the above times the error that ``errors`` has there; 0 ignores
             it, as the paper does.
         seed, start: as for :class:`FacePixels`.
-        errors: where the student errs; the module that trains on the squares fills it.
+        errors: where the student errs; the module that trains on the patches fills it.
         most: poses to grow to, where another process adds to the targets meanwhile; 0: none does.
 
-    Raises: UserError when ``overhang`` is not 0 or more, and less than a stride and than the square.
+    Raises: UserError when ``overhang`` is not 0 or more, and less than a stride and than the patch.
     """
 
     STRIDE = 4  # corners are multiples of it less the overhang: every level's pixels line up
@@ -148,7 +148,7 @@ class BodyPatches(IterableDataset[BodyBatch]):
         self,
         targets: Targets,
         batch_size: int = 8,
-        squares: int = 1,
+        patches: int = 1,
         size: int = 64,
         overhang: int = 0,
         visible_share: float = 0.9,
@@ -158,7 +158,7 @@ class BodyPatches(IterableDataset[BodyBatch]):
         errors: ErrorMap | None = None,
         most: int = 0,
     ) -> None:
-        self.targets, self.batch_size, self.squares, self.size = targets, batch_size, squares, size
+        self.targets, self.batch_size, self.patches, self.size = targets, batch_size, patches, size
         self.overhang, self.visible_share, self.most = overhang, visible_share, most
         self.error_share, self.errors = error_share, errors
         self.seed, self.start = seed, start
@@ -197,20 +197,20 @@ class BodyPatches(IterableDataset[BodyBatch]):
                 if self.errors is not None and self.places > 1:
                     probability = self.errors.weigh(self.probability, self.error_share)
             index = next(drawn)
-            place = shared_out(probability, self.order, self.batch_size, self.squares, generator)
+            place = shared_out(probability, self.order, self.batch_size, self.patches, generator)
             corner = torch.stack([place // self.places, place % self.places], dim=1) * self.STRIDE
             corner -= self.overhang
             yield body_batch(self.targets, index, corner, self.size)
 
 
 def body_batch(targets: Targets, index: Int[Tensor, " m"], corner: Int[Tensor, "n 2"], size: int) -> BodyBatch:
-    """Cuts the squares at ``corner`` out of the targets of the poses ``index``, n/m in a row for each."""
+    """Cuts the patches at ``corner`` out of the targets of the poses ``index``, n/m in a row for each."""
     each = index.repeat_interleave(len(corner) // len(index))
     return BodyBatch(
         corner,
         targets.pose[index],
-        targets.squares("posed", each, corner, size),
-        targets.squares("grid_change", each, corner, size),
+        targets.patches("posed", each, corner, size),
+        targets.patches("grid_change", each, corner, size),
         targets.faces,
         targets.face_of[each],
     )

@@ -30,9 +30,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from thadistill import assets
 from thadistill.data.poses import load_poses, sample_poses
 from thadistill.errors import UserError
+from thadistill.files import cache_folder
 from thadistill.images import IMAGE_SIZE, encode_rgba, open_png, to_pil
 
 _BUFFER = 256  # triples a tar stream mixes
@@ -242,7 +242,7 @@ def puppet_split(
     """Triples drawn by puppets, rendered once and kept; test characters are those of even puppet seeds from ``seed`` on,
     training characters those of odd ones, so that neither side ever holds one of the other's, whatever the counts.
     """
-    place = assets.cache_dir() / "triples" / f"puppet-{size}" if folder is None else Path(folder)
+    place = cache_folder() / "triples" / f"puppet-{size}" if folder is None else Path(folder)
     test = [2 * (seed + index) for index in range(test_characters)]
     train = [2 * (seed + index) + 1 for index in range(train_characters)]
     names = {}

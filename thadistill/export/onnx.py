@@ -18,10 +18,10 @@ from torch import Tensor
 import thadistill
 from thadistill.data.poses import sample_poses
 from thadistill.errors import UserError
+from thadistill.files import write_bytes, write_json
 from thadistill.images import encode_rgba, to_rgba8
 from thadistill.metrics.image import psnr
 from thadistill.outputs import StudentOutput
-from thadistill.report import write_bytes, write_json
 from thadistill.student import CharacterModel
 
 LEAST_DB = {"float32": 60.0, "float16": 40.0}

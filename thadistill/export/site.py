@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import thadistill
 from thadistill.errors import UserError
-from thadistill.report import write_text
+from thadistill.files import write_text
 
 WEB = Path(thadistill.__file__).parent / "web"
 INDEX = "characters/index.json"

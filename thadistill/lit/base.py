@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from thadistill.data.error_map import ErrorMap
-from thadistill.schedule import LearningRate
+from thadistill.lit.schedule import LearningRate
 from thadistill.student.siren import SineLayer
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]

@@ -1,4 +1,4 @@
-"""BodyRotatorModule: trains the body rotator on squares of the teacher's posed images and grid changes."""
+"""BodyRotatorModule: trains the body rotator on patches of the teacher's posed images and grid changes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from thadistill.data.error_map import ErrorMap
 from thadistill.data.sampling import BodyBatch
 from thadistill.errors import UserError
 from thadistill.images import FACE_REGION
+from thadistill.kernels.patches import Matched, match_patches, warp_patches
 from thadistill.lit.base import OptimizerFactory, StudentModule, plain_copy
-from thadistill.losses import RotatorTerms, rotator_terms
+from thadistill.lit.losses import RotatorTerms, rotator_terms
+from thadistill.lit.schedule import LearningRate
 from thadistill.metrics.flow import grid_change_epe_px
 from thadistill.metrics.image import psnr
-from thadistill.patches import Matched, match_patches, warp_patches
 from thadistill.pose import FACIAL_SIZE, POSE_SIZE
-from thadistill.schedule import LearningRate
 from thadistill.student.body_rotator import BodyRotator, Motion, Posed
 from thadistill.student.siren import SineLayer
 from thadistill.warp import blend
@@ -58,7 +58,7 @@ def start_quietly(network: BodyRotator) -> None:
         network.last_linear.bias.mul_(0.1)
 
 
-def slow_pose_inputs(network: BodyRotator, facial_rate: float, rotation_rate: float) -> None:
+def slow_pose_inputs(network: BodyRotator, facial_lr_scale: float, rotation_lr_scale: float) -> None:
     """Has the levels learn their weights on the pose at shares of the others' rate.
 
     Those on the facial pose, unless at the full rate, begin at zero in the first level and stay zero in the finer ones.
@@ -66,9 +66,9 @@ def slow_pose_inputs(network: BodyRotator, facial_rate: float, rotation_rate: fl
     for number, layers in enumerate(network.siren_layers):
         linear = cast(SineLayer, cast(nn.ModuleList, layers)[0]).linear
         rates = torch.ones(1, linear.weight.shape[1], 1, 1)
-        rates[:, ROTATION_COLUMNS] = rotation_rate
-        if facial_rate != 1:
-            rates[:, FACIAL_COLUMNS] = 0 if number else facial_rate
+        rates[:, ROTATION_COLUMNS] = rotation_lr_scale
+        if facial_lr_scale != 1:
+            rates[:, FACIAL_COLUMNS] = 0 if number else facial_lr_scale
             with torch.no_grad():
                 linear.weight[:, FACIAL_COLUMNS] = 0
         if (rates != 1).any():
@@ -82,20 +82,19 @@ class BodyRotatorModule(StudentModule):
         network, optimizer, learning_rate: see StudentModule.
         weights: the four weights at each progress.
         image: the character image, network space. It is warped with the TEACHER's face pasted in, as in the paper.
-        grid_rate: the last layer's rows for the grid change are learned as this times a free matrix: its outputs are a
+        grid_lr_scale: the last layer's rows for the grid change are learned as this times a free matrix: its outputs are a
             hundredth of the colours', and steps that suit those shake it by pixels. 1 is the paper's.
-        facial_rate: how fast the first level learns its weights on the pose's 39 facial values, which begin at zero, as a
-            share of the others' rate; the finer levels' stay zero. Bodies depend on faces little (0.13 pixels of motion) but
-            in 39 dimensions: with few poses they are mostly what a rotator overfits to. 0: not at all. 1: all levels'
-            weights as they come, the paper's.
-        rotation_rate: how fast all levels learn their weights on the pose's 6 rotation values, as a share of the others'
-            rate: a start has them from more poses than a run sees. 1 is the paper's.
-        quiet_start: makes the first outputs small: no motion, faint paint. False in the paper.
+        facial_lr_scale: learning-rate scale of the first level's weights on the pose's 39 facial values, which begin at
+            zero; the finer levels' stay zero. Bodies depend on faces little (0.13 pixels of motion) but in 39 dimensions:
+            with few poses a rotator mostly overfits to them. 0: not at all. 1: all levels' weights, as in the paper.
+        rotation_lr_scale: learning-rate scale of all levels' weights on the pose's 6 rotation values: a pretrained init
+            learned them from more poses than a run sees. 1 is the paper's.
+        near_identity_init: the first outputs are small: no motion, faint paint. False in the paper.
         position_gain: the first level's initial weights on the position are multiplied by it. 1 in the paper, which draws
             them as if all 47 inputs were coordinates: no faster than 0.6 radians across half the image.
-        errors: is told how far the blended image was off on each square, for a stream that draws by it.
+        errors: is told how far the blended image was off on each patch, for a stream that draws by it.
 
-    Raises: UserError when facial_rate is no number from 0 to 1, or rotation_rate none above 0, to 1.
+    Raises: UserError when facial_lr_scale is not a number from 0 to 1, or rotation_lr_scale none above 0, to 1.
     """
 
     network: BodyRotator
@@ -107,27 +106,29 @@ class BodyRotatorModule(StudentModule):
         learning_rate: LearningRate,
         weights: Callable[[float], RotatorTerms],
         image: Float[Tensor, "4 512 512"],
-        grid_rate: float = 1.0,
-        facial_rate: float = 1.0,
-        rotation_rate: float = 1.0,
-        quiet_start: bool = False,
+        grid_lr_scale: float = 1.0,
+        facial_lr_scale: float = 1.0,
+        rotation_lr_scale: float = 1.0,
+        near_identity_init: bool = False,
         position_gain: float = 1.0,
         errors: ErrorMap | None = None,
     ) -> None:
-        if not isinstance(facial_rate, int | float) or not 0 <= facial_rate <= 1:
-            raise UserError(f"BodyRotatorModule: facial_rate={facial_rate}; expected a number from 0 to 1")
-        if not isinstance(rotation_rate, int | float) or not 0 < rotation_rate <= 1:
-            raise UserError(f"BodyRotatorModule: rotation_rate={rotation_rate}; expected a number above 0, to 1")
+        if not isinstance(facial_lr_scale, int | float) or not 0 <= facial_lr_scale <= 1:
+            raise UserError(f"BodyRotatorModule: facial_lr_scale={facial_lr_scale}; expected a number from 0 to 1")
+        if not isinstance(rotation_lr_scale, int | float) or not 0 < rotation_lr_scale <= 1:
+            raise UserError(
+                f"BodyRotatorModule: rotation_lr_scale={rotation_lr_scale}; expected a number above 0, to 1"
+            )
         super().__init__(network, optimizer, learning_rate, errors)
         self.weights = weights
         self._faces: tuple[Tensor | None, Tensor] = (None, torch.empty(0))
-        if quiet_start:
+        if near_identity_init:
             start_quietly(network)
         with torch.no_grad():
             cast(SineLayer, cast(nn.ModuleList, network.siren_layers[0])[0]).linear.weight[:, :2] *= position_gain
-        slow_pose_inputs(network, facial_rate, rotation_rate)
-        if grid_rate != 1:
-            rows = torch.tensor([grid_rate, grid_rate, 1, 1, 1, 1, 1])
+        slow_pose_inputs(network, facial_lr_scale, rotation_lr_scale)
+        if grid_lr_scale != 1:
+            rows = torch.tensor([grid_lr_scale, grid_lr_scale, 1, 1, 1, 1, 1])
             parametrize.register_parametrization(network.last_linear, "weight", Scaled(rows[:, None, None, None]))
             parametrize.register_parametrization(network.last_linear, "bias", Scaled(rows))
         # channels last in memory: the warp reads whole pixels
@@ -139,7 +140,7 @@ class BodyRotatorModule(StudentModule):
         return cast(BodyRotator, plain_copy(self.network))
 
     def pose(self, batch: BodyBatch) -> tuple[Motion, Posed]:
-        """The student's motion and images on the batch's squares."""
+        """The student's motion and images on the batch's patches."""
         motion = self.network.patches(batch.pose, batch.corner, batch.posed.shape[-1])
         return motion, self._posed(batch, motion)
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from thadistill.data.error_map import ErrorMap
 from thadistill.data.sampling import FaceBatch
 from thadistill.lit.base import OptimizerFactory, StudentModule
-from thadistill.losses import face_loss
+from thadistill.lit.losses import face_loss
+from thadistill.lit.schedule import LearningRate
 from thadistill.metrics.image import psnr
-from thadistill.schedule import LearningRate
 from thadistill.student.face_morpher import FACE_SIZE, FaceMorpher
 from thadistill.student.siren import SineLayer
 

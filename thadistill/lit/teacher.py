@@ -15,11 +15,11 @@ from torch.optim import Optimizer
 
 from thadistill.data.triples import Triple
 from thadistill.errors import UserError
-from thadistill.features import PerceptualLoss
 from thadistill.lit.base import OptimizerFactory
+from thadistill.lit.perceptual_loss import PerceptualLoss
+from thadistill.lit.schedule import LearningRate
 from thadistill.metrics.image import psnr
 from thadistill.pose import POSE_PARAMETERS
-from thadistill.schedule import LearningRate
 from thadistill.teacher.tha4 import BodyMorpher, BodyOutput, Upscaler
 from thadistill.warp import resize
 

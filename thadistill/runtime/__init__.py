@@ -20,7 +20,7 @@ from itertools import pairwise
 from typing import Any
 
 from thadistill.errors import UserError
-from thadistill.native_build import NativeUnavailable
+from thadistill.kernels.build import NativeUnavailable
 from thadistill.runtime.base import Eager, Runtime
 from thadistill.runtime.cuda_student import Half
 from thadistill.runtime.folded import Compiled, Folded

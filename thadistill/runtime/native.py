@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from thadistill.images import STUDENT_FACE_REGION
-from thadistill.native_build import NativeUnavailable, load_native
+from thadistill.kernels.build import NativeUnavailable, load_native
 from thadistill.runtime.packing import CODES, PackedStage
 from thadistill.runtime.pixels import srgb_table
 from thadistill.runtime.region import covered, read_by_doubling, segments_of

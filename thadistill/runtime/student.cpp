@@ -1,4 +1,4 @@
-// The student's frame in one pass over cache-sized blocks of pixels; built by native_build.py, driven by native.py.
+// The student's frame in one pass over cache-sized blocks of pixels; built by kernels/build.py, driven by native.py.
 //
 // A block is P pixels, NV vectors of VL lanes: a lane is a pixel, so a weight is one broadcast and no channel count is
 // padded to a vector's width. A vector is two segments: H pixels of a row each, anywhere in the image. A level takes a block through all its layers while the activations stay in the nearest cache;

@@ -6,8 +6,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,8 +15,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from thadistill.data.poses import sample_poses
+from thadistill.files import cache_folder, replacing
 from thadistill.images import IMAGE_SIZE
-from thadistill.native_build import cache_folder
 from thadistill.pose import POSE_PARAMETERS, POSE_SIZE
 from thadistill.runtime.region import tiles_of
 from thadistill.student import CharacterModel
@@ -122,14 +120,6 @@ def remembered(kind: str, key: str, compute: Callable[[], dict[str, np.ndarray]]
     except (OSError, ValueError, EOFError, KeyError):
         pass
     arrays = compute()
-    with contextlib.suppress(OSError):
-        _write(path, arrays)
+    with contextlib.suppress(OSError), replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return arrays
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        beside = Path(folder) / path.name
-        np.savez_compressed(beside, **arrays)  # type: ignore[arg-type]
-        os.replace(beside, path)

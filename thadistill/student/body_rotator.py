@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thadistill.errors import UserError
+from thadistill.errors import UserError, check_positive, check_whole
+from thadistill.kernels.level import Doubling, LayerWeights, sine_level
 from thadistill.pose import POSE_SIZE
-from thadistill.student.level import Doubling, LayerWeights, sine_level
-from thadistill.student.siren import SineLayer, check_positive, check_whole, last_linear, planes
+from thadistill.student.siren import SineLayer, last_linear, planes
 from thadistill.warp import axis_positions, blend, position_grid, resize, warp
 
 
@@ -104,22 +104,22 @@ class BodyRotator(nn.Module):
         return Motion.split(self.last_linear(x))
 
     def patches(self, pose: Float[Tensor, "m 45"], corner: Int[Tensor, "n 2"], size: int) -> Motion:
-        """The same values on squares of the image: see :meth:`patch_channels`."""
+        """The same values on patches of the image: see :meth:`patch_channels`."""
         return self.motion(self.patch_channels(pose, corner, size))
 
     @staticmethod
     def motion(channels: Float[Tensor, "n p 7"]) -> Motion:
-        """What the channels of squares, as :meth:`patch_channels` gives them, say."""
+        """What the channels of patches, as :meth:`patch_channels` gives them, say."""
         side = math.isqrt(channels.shape[1])
         return Motion.split(channels.transpose(1, 2).unflatten(2, (side, side)))
 
     def patch_channels(
         self, pose: Float[Tensor, "m 45"], corner: Int[Tensor, "n 2"], size: int
     ) -> Float[Tensor, "n p 7"]:
-        """The seven channels at the p pixels of squares of the image, n/m in a row for each pose, for training on patches.
+        """The seven channels at the p pixels of patches of the image, n/m in a row for each pose, for training on patches.
 
         ``corner`` is the top and left pixel, ``size`` the side. Each level is evaluated on the pixels that bilinear
-        upsampling reads for the square, so all corners are alike modulo last size / first size; beyond the image
+        upsampling reads for the patch, so all corners are alike modulo last size / first size; beyond the image
         positions are clamped, which is what upsampling does there, and the border pixel repeats. Equal to
         :meth:`forward` but for rounding, which is coarser where gradients are wanted (level.py): pose and position enter
         as a bias, and a level's first convolution is applied before the upsampling.
@@ -157,7 +157,7 @@ class BodyRotator(nn.Module):
 
 
 class Span(NamedTuple):
-    """Pixels along one axis of a level, counted from a square's part of it."""
+    """Pixels along one axis of a level, counted from a patch's part of it."""
 
     first: int
     size: int
@@ -166,7 +166,7 @@ class Span(NamedTuple):
         """The pixels of a level half as large that bilinear doubling reads for these.
 
         Pixel p lies a quarter of a coarse pixel off the middle of (p - 1) // 2 or the next, and reads both. The fewest are
-        read for squares of 2 or 6 pixels that begin at 3 modulo 4: 2, 2 and 3, 4 along an axis of the two levels below.
+        read for patches of 2 or 6 pixels that begin at 3 modulo 4: 2, 2 and 3, 4 along an axis of the two levels below.
         """
         first = (self.first - 1) // 2
         return Span(first, (self.first + self.size - 2) // 2 + 2 - first)
@@ -188,7 +188,7 @@ def _run_level(
     doubling: Doubling | None,
     last: LayerWeights | None,
 ) -> Float[Tensor, "n t2 d"]:
-    """One level on squares, n/m in a row for each pose; ``doubling`` from the level below, where that is half as large."""
+    """One level on patches, n/m in a row for each pose; ``doubling`` from the level below, where that is half as large."""
     first, *rest = layers
     matrix, bias = first.scaled()
     channels = matrix.shape[1] - 2 - POSE_SIZE  # of the level below
@@ -200,7 +200,7 @@ def _run_level(
 
 
 def _coordinates(start: Int[Tensor, "n 2"], side: int, image_size: int) -> Float[Tensor, "n side2 2"]:
-    """x and y at every pixel of each square, clamped to the image."""
+    """x and y at every pixel of each patch, clamped to the image."""
     index = start[:, :, None] + torch.arange(side, device=start.device)
     y, x = axis_positions(image_size, start.device)[index.clamp(0, image_size - 1)].unbind(1)
     x, y = torch.broadcast_tensors(x[:, None, :], y[:, :, None])

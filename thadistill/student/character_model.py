@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import pickle
 import re
 import zipfile
@@ -18,14 +17,14 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from thadistill.errors import UserError
+from thadistill.errors import UserError, check_positive
+from thadistill.files import replacing
 from thadistill.images import IMAGE_SIZE, STUDENT_FACE_REGION, load_character, to_rgba8
 from thadistill.outputs import StudentOutput
 from thadistill.pose import FACIAL_SIZE, POSE_SIZE
 from thadistill.student.body_rotator import BodyRotator
 from thadistill.student.face_morpher import FaceMorpher
 from thadistill.student.published import BODY_MORPHER, FACE_MORPHER, IMAGE, is_published, load_layers_model
-from thadistill.student.siren import check_positive
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -110,12 +109,12 @@ def unpublished(network: FaceMorpher | BodyRotator) -> dict[str, Tensor]:
 
     ``omega`` where it is not the published 30, ``sizes`` where levels do not double; nothing for a published network.
     """
-    told: dict[str, Tensor] = {}
+    saved: dict[str, Tensor] = {}
     if network.omega != PUBLISHED_OMEGA:
-        told["omega"] = torch.tensor(network.omega, dtype=torch.float64)
+        saved["omega"] = torch.tensor(network.omega, dtype=torch.float64)
     if isinstance(network, BodyRotator) and network.sizes != doubling_sizes(len(network.sizes)):
-        told["sizes"] = torch.tensor(network.sizes)
-    return told
+        saved["sizes"] = torch.tensor(network.sizes)
+    return saved
 
 
 def doubling_sizes(levels: int) -> tuple[int, ...]:
@@ -124,19 +123,15 @@ def doubling_sizes(levels: int) -> tuple[int, ...]:
 
 
 def _take_omega(tensors: dict[str, Tensor], path: Path) -> float:
-    told = tensors.pop("omega", torch.tensor(PUBLISHED_OMEGA))
-    omega = float(told) if told.numel() == 1 else math.nan
+    saved = tensors.pop("omega", torch.tensor(PUBLISHED_OMEGA))
+    omega = float(saved) if saved.numel() == 1 else math.nan
     check_positive(f"{path}: omega", omega)
     return omega
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        write(temporary)
 
 
 def _read_manifest(folder: Path) -> tuple[str, str, str]:

@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from thadistill.errors import check_positive, check_whole
+from thadistill.kernels.level import LayerWeights, sine_level
 from thadistill.pose import FACIAL_SIZE
-from thadistill.student.level import LayerWeights, sine_level
-from thadistill.student.siren import SineLayer, check_positive, check_whole, last_linear, planes
+from thadistill.student.siren import SineLayer, last_linear, planes
 from thadistill.warp import position_grid
 
 FACE_SIZE = 128

@@ -7,27 +7,6 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-
-from thadistill.errors import UserError
-
-
-def check_whole(name: str, value: object) -> None:
-    """Refuses what cannot be a size, where a network is made from what a user gave.
-
-    Raises: UserError, which calls the value ``name``.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"{name}={value}; expected a whole number above 0")
-
-
-def check_positive(name: str, value: object) -> None:
-    """Refuses what cannot be a factor; see :func:`check_whole`.
-
-    Raises: UserError, which calls the value ``name``.
-    """
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise UserError(f"{name}={value}; expected a number above 0")
 
 
 class SineLayer(nn.Module):
@@ -76,31 +55,3 @@ def last_linear(in_channels: int, out_channels: int) -> nn.Conv2d:
 def planes(values: Float[Tensor, "n c"], height: int, width: int) -> Float[Tensor, "n c h w"]:
     """Each value as a constant plane, without copying."""
     return values[:, :, None, None].expand(-1, -1, height, width)
-
-
-class _SineLinear(torch.autograd.Function):
-    """sin(omega * (x W^T + b)) with a gradient that makes few passes over memory, which is what it costs on a CPU."""
-
-    @staticmethod
-    def forward(ctx, x, matrix, bias, omega):  # type: ignore[no-untyped-def]
-        rows = x.reshape(-1, x.shape[-1])
-        phase = torch.addmm(bias * omega, rows, (matrix * omega).T)
-        ctx.save_for_backward(rows, matrix, phase)
-        ctx.omega, ctx.shape = omega, x.shape
-        return torch.sin(phase).view(*x.shape[:-1], len(matrix))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        rows, matrix, phase = ctx.saved_tensors
-        gradient = torch.cos(phase).mul_(gradient.reshape(phase.shape))
-        ones = gradient.new_ones(1, len(gradient))
-        to_x = (gradient @ (matrix * ctx.omega)).view(ctx.shape) if ctx.needs_input_grad[0] else None
-        return to_x, (gradient.T @ rows).mul_(ctx.omega), (ones @ gradient)[0].mul_(ctx.omega), None
-
-
-def sine_linear(
-    x: Float[Tensor, "*n c"], matrix: Float[Tensor, "d c"], bias: Float[Tensor, " d"], omega: float
-) -> Float[Tensor, "*n d"]:
-    """sin(omega * (W x + b)) of rows of features; the sine layer for channels-last data, once differentiable."""
-    return _SineLinear.apply(x, matrix, bias, omega)

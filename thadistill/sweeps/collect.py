@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from thadistill.errors import UserError
+from thadistill.files import write_csv, write_text
 from thadistill.metrics.collection import QUALITY_KEYS
-from thadistill.report import write_csv, write_text
 from thadistill.sweeps.pareto import pareto_front
 
 QUALITY, COST = "psnr", "student_ms"  # the plot's axes

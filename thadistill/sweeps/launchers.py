@@ -1,7 +1,7 @@
 """Launchers: the workers that run a sweep's jobs: joblib on one machine, submitit on a SLURM cluster, Ray on either.
 
 Hydra plugins of the first two exist, but let one lost worker take the sweep down, and hydra-ray-launcher pins an old
-cloudpickle beside cloud tools; these are thin because a job is a command of its own (thadistill.cli.job): what travels
+cloudpickle beside cloud tools; these are thin because a job is a command of its own (thadistill.sweeps.job): what travels
 to a worker is its description. Workers see the same files: folders, caches and this package.
 """
 
@@ -20,8 +20,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from thadistill.cli.job import Job, Result, describe, run
 from thadistill.errors import UserError
+from thadistill.sweeps.job import Job, Result, describe, run
 
 # what Ray's own processes get to start in: its half a minute, or one, is too little on a machine full of work
 _RAY_PATIENCE = {

@@ -22,8 +22,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from thadistill.cli.job import Result
 from thadistill.errors import UserError
+from thadistill.sweeps.job import Result
 from thadistill.sweeps.sweepers import report
 
 
@@ -34,21 +34,21 @@ class ParetoSweeper(Sweeper):
         params: what to search over, in Hydra's words: ``interval(0.25, 1)``, ``tag(log, interval(1e-4, 1e-3))``,
             ``range(2, 5)``, ``choice(64, 128)``. Values on the command line take precedence.
         objectives: figures of metrics.json, each ``maximize`` or ``minimize``.
-        trials: how many in all, those of earlier commands counted, failed ones not.
-        at_once: trials proposed together, for launchers with several workers.
+        n_trials: how many in all, those of earlier commands counted, failed ones not.
+        n_jobs: trials proposed together, for launchers with several workers.
         seed: of the proposals.
     """
 
     def __init__(
-        self, params: Mapping[str, Any], objectives: Mapping[str, str], trials: int, at_once: int, seed: int
+        self, params: Mapping[str, Any], objectives: Mapping[str, str], n_trials: int, n_jobs: int, seed: int
     ) -> None:
         wrong = [way for way in objectives.values() if way not in ("maximize", "minimize")]
         if wrong or not objectives:
             raise UserError(f"objectives {dict(objectives)}; expected figures, each maximize or minimize")
-        if trials < 1 or at_once < 1:
-            raise UserError(f"hydra.sweeper.trials={trials} at_once={at_once}; expected 1 or more of each")
+        if n_trials < 1 or n_jobs < 1:
+            raise UserError(f"hydra.sweeper.n_trials={n_trials} n_jobs={n_jobs}; expected 1 or more of each")
         self.params, self.objectives = dict(params), dict(objectives)
-        self.trials, self.at_once, self.seed = trials, at_once, seed
+        self.n_trials, self.n_jobs, self.seed = n_trials, n_jobs, seed
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keeps what Hydra gives, and makes the launcher."""
@@ -66,8 +66,8 @@ class ParetoSweeper(Sweeper):
         study = self._study(folder, fixed, space)
         results: list[Result] = []
         number, barren = len(study.trials), 0
-        while (missing := self.trials - len(_good(study))) > 0:
-            trials = [study.ask(space) for _ in range(min(missing, self.at_once))]
+        while (missing := self.n_trials - len(_good(study))) > 0:
+            trials = [study.ask(space) for _ in range(min(missing, self.n_jobs))]
             given = [(*fixed, *(f"{key}={_text(value)}" for key, value in t.params.items())) for t in trials]
             different = list(dict.fromkeys(given))  # a proposal may come twice, and a folder is one job's
             batch = self.workers.launch([list(one) for one in different], initial_job_idx=number)
@@ -76,7 +76,7 @@ class ParetoSweeper(Sweeper):
             number += len(different)
             results += outcome.values()
             barren = 0 if any(told) else barren + len(told)
-            if barren >= max(3, self.trials):
+            if barren >= max(3, self.n_trials):
                 break  # nothing works: no use in trying on
         print(f"study of {len(_good(study))} trials, on its Pareto front:", file=sys.stderr)
         for trial in study.best_trials:
@@ -137,7 +137,7 @@ class ParetoSweeper(Sweeper):
         name = hashlib.sha256(content.encode()).hexdigest()[:12]
         # few trials: half random, then a tree of Parzen estimators, which takes several objectives and failures alike
         sampler = optuna.samplers.TPESampler(
-            seed=self.seed, n_startup_trials=max(4, self.trials // 2), constant_liar=self.at_once > 1
+            seed=self.seed, n_startup_trials=max(4, self.n_trials // 2), constant_liar=self.n_jobs > 1
         )
         study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(folder / f"study-{name}.log"))),

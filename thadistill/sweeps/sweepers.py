@@ -10,9 +10,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from thadistill.cli.job import Result, SweepFailed
 from thadistill.errors import UserError
 from thadistill.sweeps.collect import collect, markdown_table
+from thadistill.sweeps.job import Result, SweepFailed
 
 
 def report(folder: Path, results: Sequence[Result]) -> None:

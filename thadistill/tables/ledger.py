@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thadistill.report import environment, write_csv, write_text
+from thadistill.files import write_csv, write_text
+from thadistill.pipeline.report import environment
 
 Row = Mapping[str, Any]  # "scale" and "row" name it; the rest are figures
 SCALES = ("full", "small", "smoke")  # in the order of a table's sections

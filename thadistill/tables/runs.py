@@ -19,20 +19,20 @@ from jaxtyping import Float
 from omegaconf import DictConfig
 from torch import Tensor
 
-from thadistill.cli.app import conf_dir
-from thadistill.data.cache import Targets
+from thadistill.config import conf_dir
 from thadistill.data.character import Character
+from thadistill.data.target_cache import Targets
 from thadistill.devices import trainer_device
-from thadistill.distillation import distill, train_one
 from thadistill.errors import UserError
-from thadistill.evaluation import cached_targets
+from thadistill.metrics.benchmark import Candidate, measure_speeds
+from thadistill.metrics.evaluate import cached_targets
 from thadistill.metrics.flow import grid_change_epe_px, visible_pixels
 from thadistill.metrics.image import psnr
-from thadistill.metrics.speed import Contestant, measure_speeds
-from thadistill.record import Run
+from thadistill.pipeline.distill import distill, train_one
+from thadistill.pipeline.run_state import Run
+from thadistill.pipeline.targets import TargetSets
 from thadistill.student import BodyRotator
 from thadistill.tables.ledger import SCALES, Row
-from thadistill.targets import TargetSets
 from thadistill.teacher import Teacher
 
 
@@ -167,11 +167,11 @@ def judge_rotator(network: BodyRotator, targets: Targets, image: Float[Tensor, "
 
 
 def speed_rows(
-    contestants: Mapping[str, Contestant], poses: Float[Tensor, "n 45"], frames: int, warmup: int
+    candidates: Mapping[str, Candidate], poses: Float[Tensor, "n 45"], frames: int, warmup: int
 ) -> dict[str, Row]:
-    """Frame times of all contestants, taken in turn, so that what else the machine does falls on all alike."""
+    """Frame times of all candidates, taken in turn, so that what else the machine does falls on all alike."""
     keys = ("ms_median", "ms_p95", "cpu_ms_median", "frames", "device", "dtype", "threads", "load")
-    speeds = measure_speeds(contestants, poses, frames=frames, warmup=warmup)
+    speeds = measure_speeds(candidates, poses, frames=frames, warmup=warmup)
     return {name: {key: speed.row()[key] for key in keys} for name, speed in speeds.items()}
 
 

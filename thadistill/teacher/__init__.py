@@ -40,8 +40,8 @@ def load_teacher(
     - ``compile``: ``torch.compile`` for each network.
 
     None of them is worth its price on a two-core server CPU without half-precision instructions, where they were
-    measured (largest difference of posed image and grid change; processor time). THA3 separable runs in strips there
-    (see ``strips``), 1.7 to 3.1 times faster than its modules: ``compile`` 1e-4, 2e-6, as fast as strips after minutes
+    measured (largest difference of posed image and grid change; processor time). THA3 separable runs row-tiled there
+    (see ``teacher.row_tiled``), 1.7 to 3.1 times faster than its modules: ``compile`` 1e-4, 2e-6, as fast after minutes
     of compiling; ``autocast`` bfloat16 0.2 (mean 6e-4), 0.01, twice as slow. THA4 (filled weights): ``channels_last``
     0.07 (mean 2e-4), 7e-4, 1.2 times faster; ``autocast`` bfloat16 0.9 (mean 7e-3), 0.009, twice as slow. They are
     there for GPUs, where they have not been measured yet.

@@ -47,7 +47,7 @@ class Teacher(nn.Module):
         """The image with eyebrows, eyes and mouth posed, not rotated; runs no more than that needs."""
 
     @contextmanager
-    def rounded(self) -> Iterator[None]:
+    def low_precision(self) -> Iterator[None]:
         """Within it the teacher may round its products to what the processor multiplies fastest, for targets to train on.
 
         Its fingerprint says so where it does. A teacher with nothing to round is as it is.

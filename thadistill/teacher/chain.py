@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from thadistill.native_build import multiplies_bfloat16
+from thadistill.kernels.build import multiplies_bfloat16
 from thadistill.outputs import TeacherOutput
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.teacher.base import Teacher, check_batch
@@ -59,12 +59,12 @@ class ChainTeacher(Teacher):
         """Runs each network by ``torch.compile``: a minute or more at the first call, and at a new number of poses."""
         for network in self.networks():
             if isinstance(network, BodyNetwork):
-                network.strips = False
+                network.row_tiled = False
             network.compile()
 
     @contextmanager
-    def rounded(self) -> Iterator[None]:
-        """Products and output convolutions of separable networks in bfloat16, where they run in strips on a processor that
+    def low_precision(self) -> Iterator[None]:
+        """Products and output convolutions of separable networks in bfloat16, where they run row-tiled on a processor that
         multiplies it.
 
         THA3 separable: posed images 58 dB from the exact ones, grid changes 0.03 pixels.
@@ -72,7 +72,7 @@ class ChainTeacher(Teacher):
         rounding = [
             network
             for network in self.networks()
-            if isinstance(network, BodyNetwork) and network.strips and not network.autocast and multiplies_bfloat16()
+            if isinstance(network, BodyNetwork) and network.row_tiled and not network.autocast and multiplies_bfloat16()
         ]
         if not rounding or next(self.parameters()).device.type != "cpu" or precision_of(self) != torch.float32:
             yield

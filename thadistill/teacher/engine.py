@@ -1,7 +1,7 @@
-"""Engine: how a convolutional teacher network runs its blocks, plainly or, on a CPU, in strips.
+"""Engine: how a convolutional teacher network runs its blocks, plainly or, on a CPU, row-tiled.
 
 A network says once what its body does, in an engine's words (enter, block, residual, leave); it then runs module by
-module on any device, in any precision and with gradients, or by ``StripEngine`` where that is possible and faster.
+module on any device, in any precision and with gradients, or by ``RowTiledEngine`` where that is possible and faster.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from thadistill.teacher.blocks import TeacherNetwork, precision_of, widen
-from thadistill.teacher.strips import StripEngine
+from thadistill.teacher.row_tiled import RowTiledEngine
 from thadistill.teacher.workspace import Threads, Workspace
 
 
@@ -63,13 +63,13 @@ Flow = Callable[..., Any]  # (engine, *inputs) -> the engine's feature
 
 
 class BodyNetwork(TeacherNetwork):
-    """A network whose body runs by an engine; ``strips`` allows the fast one, with products in precision ``products``."""
+    """A network whose body runs by an engine; ``row_tiled`` allows the fast one, with products in precision ``products``."""
 
     products: torch.dtype = torch.float32
 
     def __init__(self, *, separable: bool) -> None:
         super().__init__()
-        self.strips = separable
+        self.row_tiled = separable
         self.workspace = Workspace()
 
     def run_body(self, flow: Flow, *inputs: Float[Tensor, "n _ _h _w"]) -> Float[Tensor, "n c h w"]:
@@ -97,21 +97,21 @@ class BodyNetwork(TeacherNetwork):
         ]
 
     def _run(self, flow: Flow, inputs: tuple[Tensor, ...]) -> Tensor:
-        if not self._can_strip(inputs):
+        if not self._can_tile(inputs):
             with self.precision_scope(inputs[0].device):
                 return flow(ModuleEngine(precision_of(self)), *inputs)
         n = len(inputs[0])
         weights: dict[nn.Module, object] = {}
         if torch.get_num_threads() == 1:
-            return torch.cat([self._run_strips(flow, inputs, i, weights) for i in range(n)])
+            return torch.cat([self._run_tiled(flow, inputs, i, weights) for i in range(n)])
         with Threads() as threads:
             if n >= threads.count:  # an image a thread: they need not wait for one another at all
-                results = threads.run(lambda i: self._run_strips(flow, inputs, i, weights), [(i,) for i in range(n)])
+                results = threads.run(lambda i: self._run_tiled(flow, inputs, i, weights), [(i,) for i in range(n)])
             else:
-                results = [self._run_strips(flow, inputs, i, weights, threads) for i in range(n)]
+                results = [self._run_tiled(flow, inputs, i, weights, threads) for i in range(n)]
         return torch.cat(results)
 
-    def _run_strips(
+    def _run_tiled(
         self,
         flow: Flow,
         inputs: tuple[Tensor, ...],
@@ -119,14 +119,14 @@ class BodyNetwork(TeacherNetwork):
         weights: dict[nn.Module, object],
         threads: Threads | None = None,
     ) -> Tensor:
-        engine = StripEngine(self.workspace, threads, self.products, weights)
+        engine = RowTiledEngine(self.workspace, threads, self.products, weights)
         try:
             return flow(engine, *(planes[i : i + 1] for planes in inputs))
         finally:
             engine.close()
 
-    def _can_strip(self, inputs: tuple[Tensor, ...]) -> bool:
-        if not self.strips or self.autocast or torch.is_autocast_enabled("cpu"):
+    def _can_tile(self, inputs: tuple[Tensor, ...]) -> bool:
+        if not self.row_tiled or self.autocast or torch.is_autocast_enabled("cpu"):
             return False
         if precision_of(self) != torch.float32:
             return False

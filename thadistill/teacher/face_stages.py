@@ -1,6 +1,6 @@
 """Face stages: eyebrow decomposer, eyebrow morphing combiner and face morpher, which THA3 and THA4 share.
 
-They turn a character image and the first 39 pose values into the face-morphed image (SYSTEM: stages 1 to 3).
+They turn a character image and the first 39 pose values into the face-morphed image.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Workspace: the buffers and threads that strip engines run with."""
+"""Workspace: the buffers and threads that row-tiled engines run with."""
 
 from __future__ import annotations
 

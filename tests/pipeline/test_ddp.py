@@ -1,0 +1,38 @@
+"""Several processes: distillation with trainer=ddp counts examples over all of them and leaves one student."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+EXAMPLES = 1024
+
+
+def test_two_processes_distil_one_student(tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "thadistill.cli", "distill", "teacher=puppet"),
+        *("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "budget_minutes=9"),
+        *("recipe.targets.face=16", "recipe.targets.posed=16", "student.body_rotator.width_scale=0.1"),
+        *("student.face_morpher={width: 16, depth: 3}", "validation.checks=0"),
+        *("recipe.face_morpher.stream.batch_size=16", "recipe.body_rotator.stream={batch_size: 64, patches: 8}"),
+        *("evaluation.poses=1", "evaluation.speed=false", f"targets={tmp_path / 'targets'}", f"out={tmp_path / 'out'}"),
+        *(f"recipe.face_morpher.examples={EXAMPLES}", "recipe.face_morpher.progress_by=examples"),
+        *(f"recipe.body_rotator.examples={16 * EXAMPLES}", "recipe.body_rotator.progress_by=examples"),
+    ]
+    environment = {**os.environ, "THADISTILL_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("dB (shown unmoved") == 1  # one process speaks
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["psnr"] > 10
+    for part, batch, examples in (("face", 16, EXAMPLES), ("body", 64 * 8, 16 * EXAMPLES)):
+        kept = torch.load(tmp_path / "out" / part / "final.ckpt", weights_only=True)
+        spent = kept["callbacks"]["Budget"]["examples"]
+        assert spent == examples
+        assert kept["global_step"] == examples // (2 * batch)  # each step takes a batch of each process

@@ -1,0 +1,105 @@
+"""StudentVsTeacher: quality on validation poses during training: figures, the worst poses, error by pose parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import wandb
+from jaxtyping import Float
+from lightning.pytorch.loggers import WandbLogger
+from torch import Tensor
+
+from thadistill.callbacks.scene import Quality, Scene
+from thadistill.files import write_csv
+from thadistill.metrics.pictures import comparison_grid
+from thadistill.pose import POSE_PARAMETERS
+
+
+class StudentVsTeacher(L.Callback):
+    """At every check: ``quality/NAME`` for QualityMetrics' names, in every logger; pictures and tables in ``folder``.
+
+    ``worst-STEP.png`` shows the worst poses, ``poses.csv`` has the last check's row a pose, ``pose_parameters.csv`` and
+    ``.png`` what error goes with each parameter. Its seconds count on the training's budget.
+
+    Args:
+        scene: student and teacher.
+        folder: the training's; files go to ``folder/quality``.
+        poses: validation poses, always the same.
+        worst: rows of the picture.
+        perceptual: also ``stlpips`` or ``lpips`` (seconds a pose on a CPU).
+    """
+
+    def __init__(
+        self, scene: Scene, folder: str | Path, poses: int = 16, worst: int = 3, perceptual: Sequence[str] = ()
+    ) -> None:
+        self.scene, self.folder = scene, Path(folder) / "quality"
+        self.poses, self.worst, self.perceptual = poses, worst, tuple(perceptual)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        quality = self.scene.quality(pl_module, trainer.global_step, self.poses, self.perceptual)
+        pl_module.log_dict({f"quality/{name}": value for name, value in quality.figures.items()}, rank_zero_only=True)
+        self._write(trainer, quality)
+
+    def _write(self, trainer: L.Trainer, quality: Quality) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        worst = quality.worst(self.worst)
+        captions = [f"pose {i}: {quality.ranked_by} {quality.rows[i][quality.ranked_by]:.2f} dB" for i in worst]
+        picture = comparison_grid([quality.pictures[i] for i in worst], captions, height=256)
+        picture.save(self.folder / f"worst-{trainer.global_step:07d}.png")
+        write_csv(self.folder / "poses.csv", quality.rows)
+        table = error_by_parameter(quality)
+        write_csv(self.folder / "pose_parameters.csv", table)
+        parameter_plot(table, self.folder / "pose_parameters.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                shown = {"quality/worst": wandb.Image(picture), "trainer/global_step": trainer.global_step}
+                shown["quality/pose_parameters"] = wandb.Image(str(self.folder / "pose_parameters.png"))
+                logger.experiment.log(shown)
+
+
+def error_by_parameter(quality: Quality) -> list[dict[str, Any]]:
+    """A row for each pose parameter that the poses vary: how PSNR goes with its size.
+
+    ``correlation`` is Pearson's between |value| and -PSNR, 1: error grows with it; ``psnr_low`` and ``psnr_high`` are
+    the mean PSNRs of the halves of the poses where |value| is smaller and larger.
+    """
+    decibels = torch.tensor([row[quality.ranked_by] for row in quality.rows])
+    rows = []
+    for index in range(quality.poses.shape[1]):
+        size = quality.poses[:, index].abs()
+        if len(size) < 2 or float(size.std()) < 1e-6:
+            continue
+        order = size.argsort(stable=True)
+        half = len(order) // 2
+        row = {"parameter": POSE_PARAMETERS[index], "correlation": _pearson(size, -decibels)}
+        row |= {"psnr_low": float(decibels[order[:half]].mean()), "psnr_high": float(decibels[order[-half:]].mean())}
+        rows.append({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()})
+    return rows
+
+
+def _pearson(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
+    """0 where one of them does not vary."""
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(a.norm() * b.norm())
+    return float(a @ b) / norm if norm > 0 else 0.0
+
+
+def parameter_plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """A bar a parameter: by how many dB the poses with more of it are worse than those with less."""
+    from matplotlib.figure import Figure  # a second to import
+
+    ranked = sorted(rows, key=lambda row: row["psnr_low"] - row["psnr_high"])
+    figure = Figure(figsize=(6, 1 + 0.17 * len(ranked)), layout="constrained")
+    axes = figure.add_subplot()
+    loss = [row["psnr_low"] - row["psnr_high"] for row in ranked]
+    axes.barh([row["parameter"] for row in ranked], loss, color=["C3" if x > 0 else "C0" for x in loss])
+    axes.tick_params(axis="y", labelsize=7)
+    axes.set_xlabel("dB lost between poses with little and with much of it")
+    axes.margins(y=0.01)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,235 @@
+"""Target cache: teacher outputs on disk, keyed by what made them, in shards that appear whole or not at all.
+
+    FOLDER/manifest.json          the key and what it was made of
+    FOLDER/shard-00000/*.npy      SHARD poses: one array a field
+
+A cache belongs to an endless pose sequence (a seed, or a file): asking for more poses adds shards, and every run on the
+same character, teacher and sequence shares them. Warped images, alphas and colours are not kept: the losses recompute the
+first from the grid change and need none of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from thadistill.errors import UserError
+from thadistill.files import replacing
+from thadistill.kernels.patches import cut_patches
+from thadistill.pose import POSE_PARAMETERS
+
+FORMAT = 1  # raise when a field's meaning changes: old caches are then refused
+SHARD = 16  # poses; the largest piece of work that an interruption can lose
+
+Kind = Literal["posed", "face"]
+# posed: pose [n, 45], posed [n, 4, 512, 512], grid_change [n, 2, 512, 512], face_region [n, 4, 192, 192] (face-morphed)
+# face:  pose [n, 45], face [n, 4, 128, 128] (the student's crop of the face-morphed image)
+FIELDS: Mapping[Kind, tuple[str, ...]] = {
+    "posed": ("pose", "posed", "grid_change", "face_region"),
+    "face": ("pose", "face"),
+}
+POSED_BYTES = 2 * (45 * 2 + 6 * 512**2 + 4 * 192**2)  # of one posed target
+
+
+@dataclass(frozen=True)
+class CacheKey:
+    """What a cache's content depends on; two caches with the same digest hold the same targets."""
+
+    kind: Kind
+    teacher: str  # the teacher's name
+    weights: str  # its fingerprint
+    image: str  # hash of the character image in network space
+    poses: str  # the sequence: "random seed=1 rotations=sobol", or "file sha256=..."
+    format: int = FORMAT
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def hash_tensor(tensor: Tensor) -> str:
+    """sha256 of a tensor's shape and float32 bytes."""
+    array = tensor.detach().float().cpu().contiguous().numpy()
+    return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
+
+
+class TargetCache:
+    """Reads a cache, or starts one.
+
+    Args:
+        folder: where it lies.
+        key: what it must have been made of.
+
+    Raises: UserError when the folder holds a cache of another key.
+    """
+
+    def __init__(self, folder: str | Path, key: CacheKey) -> None:
+        self.folder, self.key = Path(folder), key
+        manifest = self.folder / "manifest.json"
+        if manifest.is_file():
+            found = _read_manifest(manifest)
+            if found.get("digest") != key.digest:
+                content = found.get("key")
+                before = content if isinstance(content, dict) else {}
+                changed = [name for name, value in asdict(key).items() if before.get(name) != value]
+                raise UserError(
+                    f"{self.folder} holds targets with key {found.get('digest')}; expected {key.digest} "
+                    f"(changed: {', '.join(changed) or 'format'}): rebuild with 'rm -r {self.folder}' and the same command"
+                )
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.write_manifest()
+
+    def write_manifest(self) -> None:
+        """Writes the key and the number of whole shards; called again when a build ends."""
+        content = {"digest": self.key.digest, "key": asdict(self.key), "shard": SHARD, "count": len(self)}
+        with replacing(self.folder / "manifest.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+    def shard_folder(self, index: int) -> Path:
+        """Where shard ``index`` lies once it is whole."""
+        return self.folder / f"shard-{index:05d}"
+
+    def has_shard(self, index: int) -> bool:
+        """Whether shard ``index`` is on disk."""
+        return self.shard_folder(index).is_dir()
+
+    def __len__(self) -> int:
+        """Poses in the shards that are whole, counted from the first without a gap."""
+        count = 0
+        while self.has_shard(count):
+            count += 1
+        return count * SHARD
+
+    def write_shard(self, index: int, fields: Mapping[str, Tensor]) -> None:
+        """Puts shard ``index`` on disk: all its fields at once, by renaming a finished folder."""
+        assert set(fields) == set(FIELDS[self.key.kind])
+        beside = self.folder / f".shard-{index:05d}.{os.getpid()}"
+        beside.mkdir(exist_ok=True)
+        try:
+            for name, value in fields.items():
+                np.save(
+                    beside / f"{name}.npy", value.cpu().numpy().astype(np.float32 if name == "pose" else np.float16)
+                )
+            if not self.has_shard(index):
+                beside.rename(self.shard_folder(index))
+        except OSError as error:
+            raise UserError(f"{self.folder} cannot be written ({error.strerror}); expected room for targets") from None
+        finally:
+            if beside.exists():
+                for file in beside.iterdir():
+                    file.unlink()
+                beside.rmdir()
+
+    def open(self, count: int | None = None, device: torch.device | str | None = None) -> Targets:
+        """The first ``count`` poses (all, if None): mapped from disk, or copied to ``device``.
+
+        Raises: UserError when there are fewer, or a shard is damaged.
+        """
+        available = len(self)
+        count = available if count is None else count
+        if count > available or count == 0:
+            raise UserError(
+                f"{self.folder} holds {available} poses; expected {count}: run the same command to build them"
+            )
+        return Targets(self, count, device)
+
+
+class Targets:
+    """Targets of ``count`` poses by field, a pose at a time; float16 on disk, float32 in the hand.
+
+    ``face_of`` numbers the faces: poses in a row of one face have one number, and ``first_of`` their first.
+    """
+
+    def __init__(self, cache: TargetCache, count: int, device: torch.device | str | None) -> None:
+        self._cache, self._device = cache, device
+        self._faces: Tensor | None = None
+        self._shards: dict[str, list[Tensor]] = {name: [] for name in FIELDS[cache.key.kind]}
+        self.count = 0
+        self._take(count)
+
+    def _take(self, count: int) -> None:
+        for index in range(len(self._shards["pose"]), -(-count // SHARD)):
+            for name, shards in self._shards.items():
+                path = self._cache.shard_folder(index) / f"{name}.npy"
+                try:
+                    array = np.load(path, mmap_mode="c")
+                except (OSError, ValueError) as error:
+                    raise UserError(
+                        f"{path} is damaged ({error}); delete {path.parent} and run the same command"
+                    ) from None
+                tensor = torch.from_numpy(array)
+                shards.append(tensor if self._device is None else tensor.to(self._device))
+        self.count = count
+        self.pose: Float[Tensor, "n 45"] = torch.cat(self._shards["pose"])[:count]
+        facial = self.pose[:, POSE_PARAMETERS.facial]
+        other = F.pad((facial[1:] != facial[:-1]).any(dim=1), (1, 0), value=True)
+        self.face_of: Int[Tensor, " n"] = other.cumsum(0) - 1
+        self.first_of: list[int] = other.nonzero()[:, 0].tolist()
+
+    def grow(self, most: int) -> bool:
+        """Takes in what another process has added to the cache since, up to ``most`` poses; whether there was any.
+
+        Raises: UserError when a shard is damaged.
+        """
+        shards = len(self._shards["pose"])
+        while shards * SHARD < most and self._cache.has_shard(shards):
+            shards += 1
+        count = min(most, shards * SHARD)
+        if count <= self.count:
+            return False
+        self._take(count)
+        return True
+
+    def __len__(self) -> int:
+        return self.count
+
+    def get(self, name: str, index: int, region: tuple[slice, slice] | None = None) -> Tensor:
+        """Field ``name`` of one pose as float32 [c, h, w], or only a (rows, columns) region of it."""
+        value = self._shards[name][index // SHARD][index % SHARD]
+        return (value if region is None else value[:, region[0], region[1]]).float()
+
+    @property
+    def faces(self) -> Float[Tensor, "m 4 192 192"]:
+        """Field ``face_region`` in float16, in memory from the first use on: once for all poses in a row that share a face.
+
+        Pose i has face ``face_of[i]``.
+        """
+        have = 0 if self._faces is None else len(self._faces)
+        if have < len(self.first_of):
+            shards = self._shards["face_region"]
+            new = torch.stack([shards[index // SHARD][index % SHARD] for index in self.first_of[have:]])
+            self._faces = new if self._faces is None else torch.cat([self._faces, new])
+        assert self._faces is not None
+        return self._faces
+
+    def patches(
+        self, name: str, index: Int[Tensor, " n"], corner: Int[Tensor, "n 2"], size: int
+    ) -> Float[Tensor, "n c p p"]:
+        """Field ``name`` on the patches of ``size`` pixels at ``corner`` (top, left), one of each pose of ``index``.
+
+        Beyond the image its border pixel repeats.
+        """
+        return cut_patches(self._shards[name], index, corner, size)
+
+
+def _read_manifest(path: Path) -> dict[str, object]:
+    try:
+        content = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a target cache's manifest; delete {path.parent} and run the same command")
+    return content

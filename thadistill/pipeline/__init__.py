@@ -1,0 +1,1 @@
+"""Pipeline: what the verbs call: prepare targets, fit the networks, evaluate, report."""

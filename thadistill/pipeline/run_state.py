@@ -1,0 +1,92 @@
+"""Record: what a distillation planned and did, in the ``run.json`` of its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from thadistill.config import keyed
+from thadistill.console import FIRST_PROCESS
+from thadistill.errors import UserError
+from thadistill.files import write_json
+
+
+class Run:
+    """The folder of one distillation: its plan and what is done, in ``run.json``.
+
+    Raises: UserError when the folder holds a run of another configuration, or of another picture, mask, init, pose file.
+    """
+
+    def __init__(self, folder: Path, config: DictConfig) -> None:
+        self.folder = folder
+        content, hashes = keyed(config)
+        self.digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        self.path = folder / "run.json"
+        self.state: dict[str, Any] = {"digest": self.digest, "contents": hashes, "plan": {}, "stages": []}
+        if self.path.is_file():
+            try:
+                found = json.loads(self.path.read_text())
+            except json.JSONDecodeError:
+                raise UserError(
+                    f"{self.path} is damaged; expected a run's record: delete {folder} or give out="
+                ) from None
+            if found.get("digest") != self.digest:
+                before = found.get("contents", {})
+                other = [key for key in sorted({*before, *hashes}) if before.get(key) != hashes.get(key)]
+                what = f"the content of {' and '.join(other)}" if other else "its configuration"
+                raise UserError(
+                    f"{folder} holds a run with key {found.get('digest')}; expected {self.digest}, as {what} "
+                    f"differs: give another out=, or delete the folder"
+                )
+            self.state = found
+
+    def save(self) -> None:
+        """Puts the state on disk; the first process's alone."""
+        if FIRST_PROCESS:
+            write_json(self.path, self.state)
+
+    def planned(self, name: str, value: Callable[[], Any]) -> Any:
+        """A number decided once: later calls, also of a continued run, get the first answer."""
+        if name not in self.state["plan"]:
+            self.state["plan"][name] = value()
+            self.save()
+        return self.state["plan"][name]
+
+    @contextmanager
+    def stage(self, name: str, started: float | None = None) -> Iterator[dict[str, str]]:
+        """Times a step; what the body writes into ``detail`` is reported. A continued step adds to its time."""
+        started = time.monotonic() if started is None else started
+        stage: dict[str, str] = {"detail": ""}
+        finished = False
+        try:
+            yield stage
+            finished = True
+        finally:
+            row = next((row for row in self.state["stages"] if row["name"] == name), None)
+            if row is None:
+                row = {"name": name, "minutes": 0.0, "detail": ""}
+                self.state["stages"].append(row)
+            row["minutes"] += (time.monotonic() - started) / 60
+            row["detail"] = stage["detail"] if finished else "interrupted"
+            self.save()
+
+    def take_in(self, folder: Path, name: str) -> None:
+        """Keeps the steps of another process's record under ``name``: their minutes ran beside these."""
+        self.state[name] = json.loads((folder / self.path.name).read_text())["stages"]
+        self.save()
+
+    def spent(self, name: str) -> float:
+        """Minutes that the step ``name`` has taken so far."""
+        return sum((row["minutes"] for row in self.state["stages"] if row["name"] == name), 0.0)
+
+    @property
+    def minutes(self) -> float:
+        """Spent so far over all steps."""
+        return sum((row["minutes"] for row in self.state["stages"]), 0.0)

@@ -1,0 +1,235 @@
+"""Targets of a distillation: what recipe and budget ask of the teacher, built or found in the cache.
+
+:class:`TargetSets` is the one place that knows which poses a set has and how its targets are made; whoever builds or reads
+one asks it.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import hydra
+from jaxtyping import Float
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from thadistill.console import progress_bar
+from thadistill.data.target_builder import PoseSequence, build_targets, crowded, open_cache
+from thadistill.data.target_cache import POSED_BYTES, SHARD, Kind, TargetCache, Targets
+from thadistill.devices import machine_memory, trainer_device
+from thadistill.errors import UserError, check_whole
+from thadistill.pipeline.run_state import Run
+from thadistill.teacher import Teacher
+
+_OTHER_FACES = 1_000_000  # added to the seed: the face morpher sees the posed targets' faces besides
+
+
+def default_budget(config: DictConfig) -> float:
+    """Minutes that suit machine and teacher: ten, with or without a GPU, which then gets further in them.
+
+    The procedural teacher needs no minutes of its own: under five.
+    """
+    return 4.7 if config.teacher.name == "puppet" else 10.0
+
+
+def budget_of(config: DictConfig, *schedules: DictConfig) -> float | None:
+    """Minutes of wall-clock that were asked for, else what suits the machine; None: no clock.
+
+    ``schedules``: the recipes, or the stage, that are to be trained. Those that count examples end with the last of them,
+    however long that takes, unless minutes are given.
+
+    Raises: UserError when they are not above 0.
+    """
+    if config.budget_minutes is None:
+        counted = all(schedule.progress_by == "examples" for schedule in schedules)
+        return None if counted else default_budget(config)
+    if config.budget_minutes <= 0:
+        raise UserError(f"budget_minutes={config.budget_minutes}; expected minutes above 0")
+    return float(config.budget_minutes)
+
+
+def training_ends(config: DictConfig, budget: float) -> float:
+    """The minute of a budget at which training is over; what comes after it is evaluation."""
+    last = 0.1 + 0.007 * config.evaluation.poses if trainer_device(config.trainer).type == "cpu" else 0.3
+    last += 0.15 if config.evaluation.speed else 0
+    return budget - min(last, 0.2 * budget)
+
+
+def check_targets(config: DictConfig) -> None:
+    """Refuses numbers of targets that are none, and seeds that would share poses between training, validation, evaluation.
+
+    Raises: UserError.
+    """
+    for name in ("recipe.targets.face", "recipe.targets.posed", "evaluation.poses", "validation.poses"):
+        check_whole(name, OmegaConf.select(config, name))
+    training: PoseSequence = hydra.utils.instantiate(config.recipe.targets.poses)
+    for name in ("evaluation", "validation"):
+        seed = config[name].seed
+        if training.source == "random" and seed in (training.seed, training.seed + _OTHER_FACES):
+            raise UserError(f"{name}.seed={seed} gives faces that seed={training.seed} trains on; expected another")
+    if config.validation.seed == config.evaluation.seed:
+        raise UserError(
+            f"validation.seed={config.validation.seed} gives poses that evaluation.seed={config.evaluation.seed} reports "
+            "on; expected another, as states are chosen on the first and reported on the second"
+        )
+
+
+def faces_beside(posed: PoseSequence) -> PoseSequence:
+    """The face morpher's own poses: other faces than those of the posed targets, which it sees anyway."""
+    return replace(posed, seed=posed.seed + _OTHER_FACES, poses_per_face=1)
+
+
+def most_posed(config: DictConfig) -> int:
+    """The most posed targets: the recipe's, but where time decides not more than half of the machine's memory holds.
+
+    They are read in random order, which from a disk would take longer than making fewer.
+    """
+    most, memory = config.recipe.targets.posed, machine_memory()
+    if config.recipe.body_rotator.progress_by != "minutes" or memory is None:
+        return int(most)
+    return min(int(most), max(SHARD, memory // 2 // POSED_BYTES))
+
+
+def validation_poses(config: DictConfig) -> int:
+    """How many validation poses are looked at: by the module itself, or by the callback that wants most."""
+    callbacks = (config.get("callbacks") or {}).values()
+    return max(
+        config.validation.poses, *(callback.get("poses", 0) for callback in callbacks if callback is not None), 0
+    )
+
+
+class Wanted(NamedTuple):
+    """One of a distillation's target sets, of ``most`` poses; ``minutes``: at most, None for all that it takes.
+
+    ``low_precision``: see :meth:`thadistill.teacher.Teacher.low_precision`.
+    """
+
+    kind: Kind
+    poses: PoseSequence
+    most: int
+    minutes: float | None = None
+    low_precision: bool = False
+
+
+SETS = ("posed", "face", "validation", "validation_face", "evaluation")
+
+
+class TargetSets:
+    """The target sets of a distillation by name.
+
+    ``posed`` and ``face`` are trained on, ``validation`` and ``validation_face`` watched and chosen by meanwhile,
+    ``evaluation`` reported on at the end.
+
+    Args:
+        config: conf/distill.yaml or conf/train.yaml, composed.
+        image: the character's.
+        budget: minutes of the whole, of which the recipe gives shares to the teacher; None: no clock, all that the recipe
+            asks for.
+        slower: how many times longer those may take, where a process has a part of the machine.
+        say: is told how far it is, in place of a progress bar.
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        teacher: Teacher,
+        image: Float[Tensor, "4 512 512"],
+        budget: float | None,
+        slower: float = 1.0,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self.config, self.teacher, self.image = config, teacher, image
+        self.budget, self.say = budget, say
+        recipe = config.recipe.targets
+        training: PoseSequence = hydra.utils.instantiate(recipe.poses)
+        faces = faces_beside(training)
+        validation = PoseSequence(seed=config.validation.seed)
+        watched = validation_poses(config)
+
+        def minutes(share: float) -> float | None:
+            return None if budget is None else slower * share * budget
+
+        self.wanted = {
+            "validation": Wanted("posed", validation, watched),
+            "validation_face": Wanted("face", validation, max(watched, 4 * config.validation.poses)),
+            "evaluation": Wanted("posed", PoseSequence(seed=config.evaluation.seed), config.evaluation.poses),
+            "face": Wanted("face", faces, recipe.face, minutes(recipe.face_share), recipe.low_precision),
+            "posed": Wanted("posed", training, most_posed(config), minutes(recipe.posed_share), recipe.low_precision),
+        }
+
+    def cache(self, name: str) -> TargetCache:
+        """Where a set lies, or is to lie."""
+        folder = None if self.config.targets is None else Path(self.config.targets) / name
+        wanted = self.wanted[name]
+        with self.precision(name):
+            return open_cache(wanted.kind, self.teacher, self.image, wanted.poses, folder)
+
+    def precision(self, name: str) -> AbstractContextManager[None]:
+        """Within it, the teacher computes as this set asks for; its key says so."""
+        return self.teacher.low_precision() if self.wanted[name].low_precision else nullcontext()
+
+    def build(self, run: Run, names: Iterable[str]) -> dict[str, Targets]:
+        """Builds sets one after the other, each a step of ``run``; those that an earlier call planned are as they were."""
+        made = {}
+        for name in names:
+            cache, wanted, step = self.cache(name), self.wanted[name], f"targets: {name.replace('_', ' ')}"
+            before, count = len(cache), run.state["plan"].get(f"{name}_poses", wanted.most)
+            minutes = None if wanted.minutes is None else max(0.0, wanted.minutes - run.spent(step))
+            with run.stage(step) as stage:
+                have = self.fill(name, cache, count, minutes)
+                used = run.planned(f"{name}_poses", functools.partial(min, have, count))
+                why = ", as many as the disk has room for" if have < count and crowded(cache) else ""
+                stage["detail"] = f"{used} poses, {max(0, have - before)} new{why}"
+            made[name] = cache.open(used)
+        return made
+
+    def complete(self, *names: str) -> dict[str, Targets]:
+        """Sets of all the poses that the recipe asks for, however long the missing ones take."""
+        made = {}
+        for name in names:
+            cache, most = self.cache(name), self.wanted[name].most
+            self.fill(name, cache, most, None)
+            made[name] = cache.open(min(len(cache), most))
+        return made
+
+    def fill(self, name: str, cache: TargetCache, count: int, minutes: float | None) -> int:
+        """Builds up to ``count`` poses of a set; returns how many there are."""
+        if len(cache) >= count:
+            return len(cache)
+        say, seconds, title = self.say, None if minutes is None else 60 * minutes, name.replace("_", " ")
+        given = (cache, self.teacher, self.image, self.wanted[name].poses, count)
+        with self.precision(name):
+            if say is None:
+                return _fill(*given, seconds, title)
+            return build_targets(*given, seconds=seconds, report=lambda done: say(f"teacher: {done} poses, {title}"))
+
+
+def _fill(
+    cache: TargetCache,
+    teacher: Teacher,
+    image: Float[Tensor, "4 512 512"],
+    poses: PoseSequence,
+    count: int,
+    seconds: float | None,
+    name: str,
+) -> int:
+    """:func:`build_targets` under a progress bar; nothing happens where the cache has enough."""
+    if len(cache) >= count:
+        return len(cache)
+    with progress_bar() as bar:
+        task = bar.add_task(f"teacher: {name}", total=count, note="")
+        started, already = time.monotonic(), len(cache)
+        bar.update(task, completed=already)
+
+        def report(done: int) -> None:
+            # where time runs out first, the bar shows the time
+            share = max(done / count, 0 if seconds is None else (time.monotonic() - started) / seconds)
+            bar.update(task, completed=min(1.0, share) * count, note=f"{done} poses")
+
+        return build_targets(cache, teacher, image, poses, count, seconds=seconds, report=report)

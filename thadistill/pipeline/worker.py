@@ -1,0 +1,183 @@
+"""Worker: a second process that runs the teacher, then trains the face morpher, while the first trains the body rotator.
+
+Two processes of one thread each get a third more out of two cores than two threads in one: small networks' operations
+are short, and threads meet at the end of each. Neither waits for the other: targets reach the rotator's training a shard
+at a time, through the cache on disk.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import hydra
+import torch
+from lightning import seed_everything
+from omegaconf import DictConfig, OmegaConf
+
+from thadistill.callbacks import SaidProgress
+from thadistill.data.character import Character
+from thadistill.errors import UserError
+from thadistill.pipeline.fit import face_morpher_step
+from thadistill.pipeline.run_state import Run
+from thadistill.pipeline.targets import TargetSets, training_ends
+from thadistill.teacher import Teacher
+
+_PATIENCE = 10.0  # seconds for an interrupted process to note what it has done
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the second process is to do.
+
+    Args:
+        config: conf/distill.yaml, composed and resolved.
+        folder: the face morpher's; its own ``run.json`` lies there.
+        budget: minutes of the whole distillation. began: ``time.time()`` at which they began, or would have where this run
+            continues another.
+        threads: its own. slower: by what factor it is, since it has not all of the machine; the recipe's shares of the
+            budget count for a machine of its own.
+    """
+
+    config: dict[str, Any]
+    folder: Path
+    budget: float
+    began: float
+    threads: int
+    slower: float
+
+
+def has_worker(config: DictConfig, device: torch.device) -> bool:
+    """Whether a second process pays and may be had: on CPUs of two threads or more, under budgets of minutes.
+
+    Budgets in examples promise the same result on every run, so there all targets are made before; callbacks that compare
+    a whole student with its teacher need the face before the body.
+    """
+    recipe = config.recipe
+    by_minutes = {recipe.face_morpher.progress_by, recipe.body_rotator.progress_by} == {"minutes"}
+    alone = config.trainer.devices in (1, "1", "auto") and config.trainer.get("num_nodes", 1) == 1
+    return bool(
+        recipe.background_worker
+        and by_minutes
+        and alone
+        and not config.get("callbacks")
+        and device.type == "cpu"
+        and torch.get_num_threads() > 1
+    )
+
+
+class Worker:
+    """The second process, as the first sees it; ``with`` starts and ends it, and leaves it its share of the threads."""
+
+    def __init__(self, config: DictConfig, folder: Path, budget: float, began: float) -> None:
+        content = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(content, dict)
+        self._all = torch.get_num_threads()
+        own = self._all // 2
+        work = Work(content, folder, budget, began, own, self._all / own)  # type: ignore[arg-type]
+        context = multiprocessing.get_context("spawn")
+        self._receiver, tell = context.Pipe(duplex=False)
+        self._process = context.Process(target=_run, args=(work, tell), name="worker", daemon=True)
+        self._process.start()
+        tell.close()
+        self._mistake: str | None = None
+        self.doing = "starting"
+        torch.set_num_threads(self._all - own)
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._process.is_alive():
+            self._process.terminate()
+        self._process.join(_PATIENCE)
+        self._process.kill()
+        torch.set_num_threads(self._all)
+
+    def look(self) -> str:
+        """What it is doing, in a few words.
+
+        Raises: UserError, RuntimeError when it has failed.
+        """
+        try:
+            while self._receiver.poll():
+                kind, text = self._receiver.recv()
+                if kind == "mistake":
+                    self._mistake = text
+                else:
+                    self.doing = text
+        except EOFError:
+            self._process.join()  # it has ended: how, its status says
+        if self._process.exitcode not in (None, 0):
+            if self._mistake is not None:
+                raise UserError(self._mistake)
+            raise RuntimeError(
+                f"the second process (teacher, face morpher) ended with status {self._process.exitcode} "
+                f"while {self.doing}; what it saved is kept: the same command continues"
+            )
+        return self.doing
+
+    def wait(self) -> None:
+        """Until it has finished.
+
+        Raises: as :meth:`look`.
+        """
+        while self._process.is_alive():
+            self.look()
+            self._process.join(0.2)
+        self.look()
+
+
+def _run(work: Work, tell: Connection) -> None:
+    threading.Thread(target=_end_with_the_first, daemon=True).start()
+    signal.signal(signal.SIGTERM, _interrupt)
+    torch.set_num_threads(work.threads)
+    try:
+        _teach(work, tell)
+    except UserError as error:
+        tell.send(("mistake", str(error)))
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """As Ctrl-C does: steps note the time that they have had."""
+    raise KeyboardInterrupt
+
+
+def _end_with_the_first() -> None:
+    first = multiprocessing.parent_process()
+    assert first is not None
+    first.join()
+    os._exit(1)
+
+
+def _teach(work: Work, tell: Connection) -> None:
+    """All targets, the face mask, the face morpher; each goes on where an earlier run left it."""
+    config = OmegaConf.create(work.config)
+    run = Run(work.folder, config)
+    seed_everything(config.seed, verbose=False)
+    character: Character = hydra.utils.instantiate(config.character)
+    teacher: Teacher = hydra.utils.instantiate(config.teacher, device="cpu")
+
+    def say(text: str) -> None:
+        tell.send(("doing", text))
+
+    sets = TargetSets(config, teacher, character.image, work.budget, work.slower, say)
+    targets = sets.build(run, ("posed", "face", "validation_face", "evaluation"))
+
+    def minutes() -> float:
+        """Until the rotator's training ends."""
+        spent = (time.time() - work.began) / 60
+        return max(0.02 * work.budget, training_ends(config, work.budget) - spent)
+
+    face_morpher_step(run, config, character, targets, minutes, work.folder, SaidProgress("face morpher", say))

@@ -1,0 +1,141 @@
+"""A sweep's job: one command as a process of its own, what it printed in job.log, what became of it in job.json.
+
+A process a job, whatever launches it: a crash, a full memory or a diverging run ends one job, and each has its own
+wall-clock budget and threads. This module imports nothing heavy, as launchers' workers import it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from thadistill.config import keyed
+from thadistill.console import shown
+from thadistill.files import write_json
+
+
+class SweepFailed(Exception):
+    """Some of a sweep's jobs failed; which and why has been printed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to run a job: ``thadistill VERB OVERRIDES out=FOLDER``, in folder ``cwd``."""
+
+    verb: str
+    overrides: tuple[str, ...]
+    folder: Path
+    cwd: Path
+    digest: str  # of the composed configuration and of the files that it names
+    label: str = "job"
+    threads: int | None = None  # None: as many as the machine has cores
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a job: ``error`` is one line, None where it succeeded; ``metrics`` is its metrics.json, if any."""
+
+    job: Job
+    error: str | None
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+def describe(config: DictConfig, verb: str) -> Job:
+    """The job that Hydra is about to run, from its composed configuration."""
+    settings = HydraConfig.get()
+    content = json.dumps(keyed(config)[0], sort_keys=True, default=str)
+    return Job(
+        verb,
+        tuple(item for item in settings.overrides.task if item.partition("=")[0] not in ("out", "hparams_search")),
+        Path(settings.runtime.output_dir),
+        Path.cwd(),
+        hashlib.sha256(content.encode()).hexdigest()[:16],
+        f"job {settings.job.num}",
+    )
+
+
+def run(job: Job) -> Result:
+    """Runs a job to its end; one that an earlier sweep finished, with the same configuration, is not run again."""
+    record = job.folder / "job.json"
+    state = {"verb": job.verb, "overrides": job.overrides, "digest": job.digest, "status": "running"}
+    if _is_done(record, job):
+        print(f"{job.label}: done already", file=sys.stderr, flush=True)
+        return Result(job, None, _metrics(job))
+    job.folder.mkdir(parents=True, exist_ok=True)
+    write_json(record, state)
+    print(f"{job.label}: started, prints to '{shown(job.folder / 'job.log')}'", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    with (job.folder / "job.log").open("w") as log:
+        code = _process(job, log.fileno())
+    if code in (130, -signal.SIGINT):
+        raise KeyboardInterrupt
+    error = None if code == 0 else _error(job.folder / "job.log", code)
+    minutes = (time.monotonic() - started) / 60
+    write_json(record, {**state, "status": "failed" if error else "done", "error": error, "minutes": round(minutes, 3)})
+    metrics = {} if error else _metrics(job)
+    psnr = f", psnr {metrics['psnr']:.2f} dB" if isinstance(metrics.get("psnr"), float) else ""
+    print(
+        f"{job.label}: {f'FAILED, {error}' if error else f'done in {minutes:.1f} minutes{psnr}'}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return Result(job, error, metrics)
+
+
+def _process(job: Job, log: int) -> int:
+    environment = {**os.environ, "HYDRA_FULL_ERROR": "1", "COLUMNS": "200"}
+    if job.threads is not None:
+        environment["OMP_NUM_THREADS"] = str(job.threads)
+    command = [sys.executable, "-m", "thadistill.cli", job.verb, *job.overrides, f"out='{job.folder}'"]
+    process = subprocess.Popen(
+        command, cwd=job.cwd, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+    )
+    try:
+        return process.wait()
+    except BaseException:
+        process.send_signal(signal.SIGINT)  # it saves what it has
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
+
+
+def _is_done(record: Path, job: Job) -> bool:
+    try:
+        found = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and (found.get("status"), found.get("digest")) == ("done", job.digest)
+
+
+def _metrics(job: Job) -> dict[str, Any]:
+    try:
+        found = json.loads((job.folder / "metrics.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _error(log: Path, code: int) -> str:
+    """One line: what the command said to its user, else the exception's line, else the signal that ended it."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"ended by {name}" + (": was memory short?" if name == "SIGKILL" else "")
+    lines = [line.rstrip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    messages = [line for line in lines if line.startswith("thadistill: ")]
+    # a traceback's frames are indented, its exception is what follows them
+    last = next((i for i in range(len(lines), 0, -1) if lines[i - 1].startswith(" ")), max(0, len(lines) - 1))
+    line = messages[-1].removeprefix("thadistill: ") if messages else " ".join(lines[last:])
+    return line[:500] or f"exit status {code}"
