@@ -44,6 +44,7 @@ ARGUMENTS = {
     "table1_teacher": ["--characters", "1", "--poses", "1", "--count", "1"],
     "teacher_on_puppets": ["--minutes", "0.1", "--train", "2", "--test", "2", "--poses", "2"],
     "distill_speed": ["toy", "--minutes", "0.1", *TOY],
+    "web_player": ["toy=MODEL", "--seconds", "0.2", "--rounds", "1"],
     "table2_teacher_speed": ["--teacher", "THA3 separable_float", "--frames", "1", "--warmup", "0"],
 }
 NEEDS_WEIGHTS = {"table2_teacher_speed"}  # THA3's: from the machine's own cache folder, fetched where it is empty
@@ -95,8 +96,11 @@ def test_every_runner_runs(runner: str, tmp_path: Path) -> None:
     # a copy, as runners write beside themselves; without what was measured, so that everything is made
     ignored = shutil.ignore_patterns("*.png", "table.md", "results.csv", "speed.csv", "outputs")
     shutil.copytree(ROOT / "experiments" / runner, folder, ignore=ignored)
-    given = {word: str(make(tmp_path)) for word, make in MADE.items() if word in ARGUMENTS.get(runner, [])}
-    arguments = [given.get(word, word) for word in ARGUMENTS.get(runner, SMOKE.get(runner, ["scale=smoke"]))]
+    arguments = list(ARGUMENTS.get(runner, SMOKE.get(runner, ["scale=smoke"])))
+    for word, make in MADE.items():
+        if any(argument.split("=")[-1] == word for argument in arguments):
+            made = str(make(tmp_path))
+            arguments = [re.sub(rf"(^|=){word}$", lambda found: found[1] + made, one) for one in arguments]  # noqa: B023
     done = subprocess.run(
         [sys.executable, str(folder / "run.py"), *arguments],
         cwd=tmp_path,
