@@ -108,8 +108,8 @@ def test_squares_of_any_size_anywhere_and_several_of_a_pose(size: int, shape: st
         corner = torch.tensor([[0, 0], [48, 16], [12, 32], [52, 52]]) + phase - 4 * (phase == 3)
         patch = rotator.patches(pose, corner, size)
         for name in Motion._fields:
-            for i, patch in enumerate(corner.tolist()):
-                y, x = (torch.arange(first, first + size).clamp(0, 63) for first in patch)
+            for i, first in enumerate(corner.tolist()):
+                y, x = (torch.arange(begin, begin + size).clamp(0, 63) for begin in first)
                 expected = getattr(whole, name)[i // 2][:, y[:, None], x]
                 torch.testing.assert_close(getattr(patch, name)[i], expected, atol=2e-4, rtol=0)
 

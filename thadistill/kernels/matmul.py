@@ -1,4 +1,4 @@
-"""Products: float32 matrix products of many rows on a CPU, by the library that is the faster at them there."""
+"""Matmul: float32 matrix products of many rows on a CPU, by the library that is the faster at them there."""
 
 from __future__ import annotations
 
