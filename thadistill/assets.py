@@ -1,6 +1,6 @@
 """Assets: weights, sample characters and the face tracker: what there is, and how it comes into the cache folder.
 
-Nothing here is part of this project: every asset keeps its authors' licence, and its licence files lie beside it.
+Nothing here is part of this project: every asset keeps its authors' licence, and its licence files lie next to it.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ SAMPLE_CHARACTERS = ("lambda_00", "lambda_01", *(f"crypko_{i:02d}" for i in rang
 def pull(name: str, path: str | Path | None = None) -> Path:
     """Fetches an asset unless it is there, and returns its folder.
 
-    Downloads are checked by their sha256 and unpacked beside the final folder, which appears whole or not at all. Those
+    Downloads are checked by their sha256 and unpacked next to the final folder, which appears whole or not at all. Those
     that already lie in the cache folder (copied there on a machine without a network), or at ``path``, are not fetched.
     Where one of several cannot be had, the others are kept for the next time.
 

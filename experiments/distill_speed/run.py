@@ -40,8 +40,8 @@ HERE = Path(__file__).parent
 FIGURES = ("psnr", "psnr_display", "face_psnr", "eye_mouth_psnr", "flow_epe_px")
 
 
-def stolen_seconds() -> float:
-    """Seconds that a virtual machine's host has kept its processors from it, all added; 0 where that is not told."""
+def steal_seconds() -> float:
+    """Seconds that a virtual machine's host has kept its processors from it, all added; 0 where the system does not say."""
     try:
         fields = Path("/proc/stat").read_text().splitlines()[0].split()
         return int(fields[8]) / os.sysconf("SC_CLK_TCK")
@@ -66,12 +66,12 @@ def memory(process: int) -> dict[str, int]:
 def measured(overrides: list[str], log: Path) -> dict[str, float]:
     """Runs ``thadistill distill`` and watches its memory; gives when it began, its minutes, and its peaks in MB.
 
-    ``stolen`` is the share of the processors' time that the host gave to others: what wall-clock cannot be blamed for.
+    ``steal`` is the share of the processors' time that the host gave to others: what wall-clock cannot be blamed for.
     ``peak_mb`` is what the processes hold of their own; targets are mapped files, which ``peak_with_files_mb`` has too.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     peaks = {"RssAnon": 0, "VmHWM": 0}
-    started, stolen = time.time(), stolen_seconds()
+    started, steal = time.time(), steal_seconds()
     with log.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "thadistill.cli", "distill", *overrides], stdout=file, stderr=subprocess.STDOUT
@@ -87,7 +87,7 @@ def measured(overrides: list[str], log: Path) -> dict[str, float]:
     return {
         "started": started,
         "minutes": seconds / 60,
-        "stolen": round((stolen_seconds() - stolen) / (seconds * (os.cpu_count() or 1)), 3),
+        "steal": round((steal_seconds() - steal) / (seconds * (os.cpu_count() or 1)), 3),
         "peak_mb": mb["RssAnon"],
         "peak_with_files_mb": mb["VmHWM"],
     }
@@ -143,7 +143,7 @@ def main() -> None:
     about = {
         "name": given.name,
         "recipe": config.recipe.name,
-        "start": "cold" if config.init is None else "warm",
+        "init": "cold" if config.init is None else "warm",
         "student": f"{config.student.name}, width_scale {config.student.body_rotator.get('width_scale', 1):g}",
         "character": made["character"],
         "teacher": made["teacher"],
@@ -152,7 +152,7 @@ def main() -> None:
         "budget_minutes": given.minutes,
         "seed": config.seed,
         "commit": environment()["commit"],
-        "stolen": run["stolen"],
+        "steal": run["steal"],
         "peak_mb": run["peak_mb"],
         "peak_with_files_mb": run["peak_with_files_mb"],
         "overrides": " ".join(sorted(o for o in overrides if not o.startswith(("out=", "targets=")))),

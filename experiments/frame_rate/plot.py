@@ -57,7 +57,7 @@ def draw(rows: list[Row], path: Path) -> bool:
     for runtime in [name for name in COLORS if any(row["runtime"] == name for row in rated)]:
         _runtime(axes, [row for row in rated if row["runtime"] == runtime], runtime)
     _labels(axes, {row["model"]: row for row in rated})
-    axes.set_xlabel("milliseconds a frame, from pose to 8-bit RGBA (median)")
+    axes.set_xlabel("milliseconds per frame, from pose to 8-bit RGBA (median)")
     axes.set_ylabel("PSNR to the teacher (dB)")
     ticks = [
         tick

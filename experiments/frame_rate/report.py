@@ -32,7 +32,7 @@ STUDENTS = [
     *("model", "width_scale", "body_widths", "body_sizes", "face_width", "face_depth", "size_mb", "character"),
     *("teacher", "recipe", "budget_minutes", "psnr_to_teacher", "fastest", "frames_a_second"),
 ]
-# the numbers that were asked for, on two cores with AVX-512 or AMX
+# the goals, on two cores with AVX-512 or AMX
 EXACT_DB, EXACT_TIMES = 70, 6
 REDUCED_DB, REDUCED_TIMES = 45, 15
 OWN_MB, OWN_RATE, OWN_LOSS_DB = 2, 30, 0.5
@@ -64,9 +64,9 @@ def is_papers(row: Mapping[str, str]) -> bool:
     return (row["body_widths"], row["body_sizes"], face) == (PAPER_BODY, PAPER_SIZES, PAPER_FACE)
 
 
-def verdict(asked: str, found: str, holds: bool | None) -> dict[str, str]:
-    """A line of the table of what was asked."""
-    return {"asked": asked, "found": found, "holds": {True: "yes", False: "**no**", None: "open"}[holds]}
+def verdict(goal: str, found: str, holds: bool | None) -> dict[str, str]:
+    """A line of the table of goals."""
+    return {"goal": goal, "found": found, "holds": {True: "yes", False: "**no**", None: "open"}[holds]}
 
 
 def ratio_verdict(rows: Table, what: str, decibels: float, times: float) -> dict[str, str]:
@@ -74,7 +74,7 @@ def ratio_verdict(rows: Table, what: str, decibels: float, times: float) -> dict
 
     Exact is float32: a reduced runtime may come within ``decibels`` too, and does not count.
     """
-    asked = f"{what}: at least {times:g} times eager, at {decibels:g} dB or more to it"
+    goal = f"{what}: at least {times:g} times eager, at {decibels:g} dB or more to it"
     model = rows[0]["model"]
 
     def fits(row: dict[str, str]) -> bool:
@@ -83,14 +83,14 @@ def ratio_verdict(rows: Table, what: str, decibels: float, times: float) -> dict
 
     best = fastest(rows, fits)
     if best is None:
-        return verdict(asked, "not measured", None)
+        return verdict(goal, "not measured", None)
     found = f"{best['times_eager']} times ({model}, {best['runtime']}, {best['psnr_to_eager']} dB)"
-    return verdict(asked, found, float(best["times_eager"]) >= times)
+    return verdict(goal, found, float(best["times_eager"]) >= times)
 
 
 def own_verdict(rows: Table) -> dict[str, str]:
-    """The best student of ours at the asked size and rate, against the paper's architecture trained alike."""
-    asked = (
+    """The best student of ours at the goal size and rate, against the paper's architecture trained alike."""
+    goal = (
         f"a student trained here, {OWN_MB:g} MB at most: {OWN_RATE:g} frames a second, within {OWN_LOSS_DB:g} dB of the "
         "paper's architecture trained alike"
     )
@@ -105,7 +105,7 @@ def own_verdict(rows: Table) -> dict[str, str]:
         if references:
             compared.append((max(references) - float(row["psnr_to_teacher"]), row))
     if not compared:
-        return verdict(asked, "no student was measured beside the paper's architecture trained alike", None)
+        return verdict(goal, "no student was measured beside the paper's architecture trained alike", None)
     near = [row for loss, row in compared if loss <= OWN_LOSS_DB] or [min(compared, key=lambda pair: pair[0])[1]]
     best = fastest(near)
     assert best is not None
@@ -113,22 +113,22 @@ def own_verdict(rows: Table) -> dict[str, str]:
     side = "below" if loss > 0 else "above"
     by = f"{best['model']}, {best['runtime']}, itself {best['psnr_to_eager']} dB to eager"
     found = f"{rate(best):.1f} a second, {abs(loss):.2f} dB {side} ({by})"
-    return verdict(asked, found, rate(best) >= OWN_RATE and loss <= OWN_LOSS_DB)
+    return verdict(goal, found, rate(best) >= OWN_RATE and loss <= OWN_LOSS_DB)
 
 
 def startup_verdict(rows: Table) -> dict[str, str]:
     """The slower of the runtimes that are chosen by themselves."""
-    asked = f"importing and the first frame with warm caches: under {WARM_S:g} s"
+    goal = f"importing and the first frame with warm caches: under {WARM_S:g} s"
     slowest = max((row for row in rows if row["default_for"]), key=lambda row: float(row["warm_total_s"]), default=None)
     if slowest is None:
-        return verdict(asked, "not measured", None)
+        return verdict(goal, "not measured", None)
     seconds = float(slowest["warm_total_s"])
     found = f"{seconds:.1f} s ({slowest['runtime']}, chosen for {slowest['default_for']})"
-    return verdict(asked, found, seconds < WARM_S)
+    return verdict(goal, found, seconds < WARM_S)
 
 
 def students_table(rows: Table) -> str:
-    """A row a student, with its fastest runtime."""
+    """One row per student, with its fastest runtime."""
     lines = []
     for model in dict.fromkeys(row["model"] for row in rows):
         best = fastest([row for row in rows if row["model"] == model])
@@ -212,7 +212,7 @@ def main() -> None:
     )
     if not rows:
         raise SystemExit(f"{out / 'results.csv'} is missing; run run.py first")
-    asked = [
+    goal = [
         ratio_verdict(rows, "exact", EXACT_DB, EXACT_TIMES),
         ratio_verdict(rows, "reduced", REDUCED_DB, REDUCED_TIMES),
         own_verdict(rows),
@@ -222,14 +222,14 @@ def main() -> None:
     paper = read_rows(HERE / "paper.csv")
     parts = [
         "# Frame rate",
-        "Generated by report.py. Milliseconds a frame, batch 1, from pose to 8-bit straight RGBA of 512x512, runtimes "
-        "timed in turn in one process; `frames_a_second` at the median; `times_eager` is the ratio of medians; "
+        "Generated by report.py. Milliseconds per frame, batch 1, from pose to 8-bit straight RGBA of 512x512, runtimes "
+        "timed interleaved in one process; `frames_a_second` at the median; `times_eager` is the ratio of medians; "
         "`psnr_to_eager` the mean of per-image PSNR in network space over held-out poses (100 is the cap); `grid_max_px` "
         "the largest difference of any grid change, in pixels; `cpu_ms_median` the processor time of all threads; `load` "
         "the system's load average, on a machine that other work shared; `default_for` the names that chose this runtime "
         "there.",
         f"Measured on {'; '.join(dict.fromkeys(row['hardware'] for row in rows))}.",
-        markdown(asked),
+        markdown(goal),
         markdown(shown, SPEED),
         "The paper's figures, on its GPUs (T2, T4, T6):",
         markdown(paper),

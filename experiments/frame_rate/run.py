@@ -69,7 +69,7 @@ def deviation(fast: Runtime, eager: list[StudentOutput], poses: torch.Tensor) ->
 def time_runtimes(
     student: Student, runtimes: list[str], frames: int, warmup: int, checked: int
 ) -> list[dict[str, object]]:
-    """A row a runtime: frame times from pose to 8-bit RGBA, all in turn in this process, and deviations from eager."""
+    """One row per runtime: frame times from pose to 8-bit RGBA, interleaved in this process, and deviations from eager."""
     model = student.model
     visible = compile_model(model, "native").visible if usable(student, ["native"]) else None
     built: dict[str, Runtime] = {}

@@ -19,7 +19,7 @@ REFUSED = "refused"
 
 
 def measure_startup(folder: Path, runtimes: Sequence[str], threads: int) -> Iterator[dict[str, object]]:
-    """A row a runtime: seconds of each part and in all, cold (caches empty) and warm (the same caches again).
+    """One row per runtime: seconds of each part and in all, cold (caches empty) and warm (the same caches again).
 
     Cold means the caches of this package and of torch.compile. Python's own and the system's, of the installed files,
     are warm in both: a process that is not counted goes first. A runtime that refuses is left out, and says so.

@@ -23,7 +23,7 @@ PAPER_WIDTH = BodyRotator().siren_layers[0][0].matrix.shape[0]  # type: ignore[i
 
 @dataclass(frozen=True)
 class Student:
-    """A character model, and what its training left beside it (empty for a folder without metrics.json)."""
+    """A character model, and what its training left next to it (empty for a folder without metrics.json)."""
 
     name: str
     folder: Path

@@ -35,7 +35,7 @@ class TeacherPairs:
     Args:
         teacher, character: names of the Hydra groups, as ``thadistill distill`` takes them.
         track: the poses.
-        count: pairs; at most one a step of the track.
+        count: pairs; at most one per step of the track.
         folder: where pictures are kept, named by all that they depend on; float32, as 16 bits would flicker by
             themselves in the darks.
     """
@@ -88,7 +88,7 @@ def change(frames: Float[Tensor, "2 4 h w"]) -> float:
 
 
 def against_teacher(fast: Runtime, pairs: TeacherPairs) -> dict[str, object]:
-    """Flicker against the teacher, beside what each changes of itself, and PSNR, over all pairs."""
+    """Flicker against the teacher, next to what each changes of itself, and PSNR, over all pairs."""
     flicker, decibels, moved, moved_teacher = TemporalFlicker(), [], [], []
     for poses, drawn in pairs:
         given = torch.cat([fast(pose).posed for pose in poses.split(1)])

@@ -4,7 +4,7 @@
 
 Without --triples, the puppets of even seeds are rendered: test characters of every training on puppets. A teacher is
 given each triple's image, whose face is posed already, and the pose's rotation and breathing alone. Writes results.csv
-and table.md beside itself.
+and table.md next to itself.
 """
 
 from __future__ import annotations

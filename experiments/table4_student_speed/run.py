@@ -1,9 +1,9 @@
-"""Table 4: frame times of a student and its teacher, in turn.
+"""Table 4: frame times of a student and its teacher, interleaved.
 
     python experiments/table4_student_speed/run.py [scale=full|small|smoke] [model=DIR] [runtimes=exact,reduced]
 
 model: a character-model folder; without it the student has random weights, and only the forms whose time does not depend
-on them are timed. Writes results.csv and table.md beside itself.
+on them are timed. Writes results.csv and table.md next to itself.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main() -> None:
     measured: dict[str, Row] = {}
 
     def row(name: str) -> Row:
-        if not measured:  # all in turn, with the first that is missing
+        if not measured:  # interleaved, with the first that is missing
             poses = sample_poses(64, seed=31).to(device)
             measured.update(speed_rows(candidates, poses, FRAMES[command.scale], warmup=2))
         about: dict[str, object] = {"kind": "teacher"}
@@ -86,7 +86,7 @@ def main() -> None:
     write_table(
         HERE / "table.md",
         "Table 4: frame times of the student",
-        "Milliseconds a frame, one pose a frame, all in turn. Students up to 8-bit straight RGBA; the teacher up to its "
+        "Milliseconds per frame, one pose per frame, interleaved. Students up to 8-bit straight RGBA; the teacher up to its "
         "tensors, its image's own layers kept from frame to frame. `kind`: what the runtime's name stood for; "
         "`cpu_ms_median`: processor time of all threads, which other work on the machine hardly moves; `load`: its load "
         "average.",

@@ -3,7 +3,7 @@
     python experiments/table5_student_quality/run.py [scale=full|small|smoke] [rows=NAME,NAME] [KEY=VALUE ...]
 
 Distils each (conf/experiment/table5_student_quality.yaml), targets included in the budget, and writes results.csv and
-table.md beside itself. The same command continues.
+table.md next to itself. The same command continues.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python experiments/table6_architecture/run.py [scale=full|small|smoke] [rows=NAME,NAME] [KEY=VALUE ...]
 
 Trains each on the same targets (conf/experiment/table6_architecture.yaml), judges it with the teacher's face, times all
-three in turn, and writes results.csv, speed.csv and table.md beside itself. The same command continues.
+three interleaved, and writes results.csv, speed.csv and table.md next to itself. The same command continues.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def main() -> None:
     measured: dict[str, Row] = {}
 
     def speed(name: str) -> Row:
-        if not measured:  # all in turn, with the first that is missing
+        if not measured:  # interleaved, with the first that is missing
             poses = sample_poses(8, seed=31).to(trainer_device(config.trainer))
             measured.update(speed_rows(timed(command), poses, FRAMES[command.scale], warmup=1))
         return measured[name]
@@ -104,7 +104,7 @@ def main() -> None:
         HERE / "table.md",
         "Table 6: architectures of the body rotator",
         "`psnr_teacher_face`: PSNR in network space to the teacher, the teacher's face pasted, mean over `n` held-out "
-        "poses; `ms_median`: a whole student's frame, layer by layer, in turn with the others, on random weights; "
+        "poses; `ms_median`: a whole student's frame, layer by layer, interleaved with the others, on random weights; "
         "`cpu_ms_median`: processor time of all threads. `steps`: optimiser steps that the budget gave.",
         Paper(
             HERE / "paper.csv",

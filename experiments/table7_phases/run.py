@@ -3,7 +3,7 @@
     python experiments/table7_phases/run.py [scale=full|small|smoke] [rows=NAME,NAME] [KEY=VALUE ...]
 
 Trains each on the same targets (conf/experiment/table7_phases.yaml), judges it with the teacher's face, and writes
-results.csv and table.md beside itself. The same command continues.
+results.csv and table.md next to itself. The same command continues.
 """
 
 from __future__ import annotations

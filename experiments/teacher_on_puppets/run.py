@@ -1,6 +1,6 @@
 """Teacher on puppets: trains a scaled-down body morpher on drawn characters and judges it on characters it never saw.
 
-Writes results.csv (a row a test character), curve.csv, plot.png, grid.png and table.md beside itself. Training that is
+Writes results.csv (one row per test character), curve.csv, plot.png, grid.png and table.md next to itself. Training that is
 done (its network lies in --out) is not repeated.
 """
 
@@ -44,7 +44,7 @@ def composed(given: argparse.Namespace) -> DictConfig:
 
 
 def judge(module: TeacherModule, test: FolderTriples) -> tuple[list[dict[str, object]], list[tuple[float, int]]]:
-    """A row a character, and each triple's gain with its number."""
+    """One row per character, and each triple's gain with its number."""
     figures: dict[str, list[list[float]]] = {}
     gains = []
     for index, (name, _) in enumerate(test.entries):

@@ -1,4 +1,4 @@
-"""Warm start: learns, from several characters, the weights that a student of any other begins with.
+"""Warm init: learns, from several characters, the weights that a student of any other begins with.
 
     python experiments/warm_init/make.py --part body_rotator --turns 70
     python experiments/warm_init/make.py --part face_morpher --turns 14 --steps 3000 --falling turn
@@ -6,7 +6,7 @@
 One network is trained on all characters in turn, some hundred steps of each or a whole small distillation, from where the
 one before left it; --mirrored adds their mirror images as characters of their own. Writes OUT/init.safetensors (given to
 distillation as init=FILE), which keeps the other part where it is there already, and of each part OUT/record.json and
-OUT/PART.csv; --ship also puts the start into the package and the record beside this file. Interrupted, the same command
+OUT/PART.csv; --ship also puts the init into the package and the record beside this file. Interrupted, the same command
 goes on from the last turn.
 """
 
@@ -41,7 +41,7 @@ from thadistill.student.face_morpher import FACE_SIZE
 from thadistill.student.init import INITS, SUFFIX, Part, apply_init, save_init
 
 HERE = Path(__file__).parent
-# lambda_00, crypko_00 and crypko_03 are what the start is judged on: it never sees them
+# lambda_00, crypko_00 and crypko_03 are what the init is judged on: it never sees them
 CHARACTERS = ("lambda_01", "crypko_01", "crypko_02", "crypko_04", "crypko_05", "crypko_06", "crypko_07")
 
 
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--characters", nargs="+", default=CHARACTERS)
     parser.add_argument("--mirrored", action="store_true", help="their mirror images take turns too")
     parser.add_argument("--teacher", default="tha3")
-    parser.add_argument("--student", default="paper", help="a start fits students of its own sizes only")
+    parser.add_argument("--student", default="paper", help="an init fits students of its own sizes only")
     parser.add_argument("--poses", type=int, default=96, help="posed targets of each character")
     parser.add_argument("--faces", type=int, default=96, help="face targets of each character")
     parser.add_argument("--seed", type=int, default=0)

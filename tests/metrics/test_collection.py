@@ -102,7 +102,7 @@ def test_rows_sorted_by_pose_and_each_pose_once(pair, face_mask, expected):
         assert [row[key] for row in result["per_pose"]] == pytest.approx(values.tolist(), rel=1e-5)
     assert result["psnr"] == pytest.approx(float(expected["psnr"].mean()), rel=1e-5)
     assert result["per_pose"][0]["lpips"] is None
-    assert result["lpips_reason"] == "not asked for"
+    assert result["lpips_reason"] == "not requested"
 
 
 def test_without_a_face_mask(pair):

@@ -26,7 +26,7 @@ Open = Callable[..., Any]
 
 
 def packed_character(name: str, seed: int) -> bytes:
-    """A small random student: milliseconds a frame."""
+    """A small random student: milliseconds per frame."""
     y, x = np.mgrid[-1:1:512j, -1:1:512j]
     return pack_character(random_model(seed=seed), name, x**2 + y**2 < 0.6)
 

@@ -1,6 +1,6 @@
 """ONNX export: the student as one file, compared with PyTorch before it is written.
 
-The graph is that of ``runtime=onnx`` (runtime/onnx_graph.py); ``parity.json`` beside the file says how near it comes.
+The graph is that of ``runtime=onnx`` (runtime/onnx_graph.py); ``parity.json`` next to the file says how near it comes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def export_onnx(
     outputs: Sequence[str] = ("rgba",),
     poses: Float[Tensor, "n 45"] | None = None,
 ) -> dict[str, Any]:
-    """Writes a student as one ONNX graph, and ``parity.json`` beside it.
+    """Writes a student as one ONNX graph, and ``parity.json`` next to it.
 
     Input ``pose`` is float32 [1, 45]. Nothing is written unless ONNX Runtime's frames (CPU) come near enough to PyTorch's.
 

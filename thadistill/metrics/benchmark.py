@@ -80,7 +80,7 @@ def measure_speeds(
     warmup: int = 3,
     max_seconds: float | None = None,
 ) -> dict[str, Speed]:
-    """Times the candidates in turn, a frame of each a round, so that what else the machine does falls on all alike.
+    """Times the candidates interleaved, one frame of each per round, so that what else the machine does falls on all alike.
 
     Every candidate is built and gives its first frame on its own; then all do ``warmup`` rounds that do not count, and
     ``frames`` rounds that do. GPUs are synchronised before and after every frame.

@@ -63,7 +63,7 @@ class QualityMetrics(Metric):
         self._distances: dict[str, PerceptualDistance] = {}
         self._reasons: dict[str, str] = {} if face_mask is not None else {"eye_mouth_psnr": "no face mask was given"}
         for name, load in PERCEPTUAL.items():
-            found = load() if name in perceptual else Unavailable("not asked for")
+            found = load() if name in perceptual else Unavailable("not requested")
             if isinstance(found, Unavailable):
                 self._reasons[name] = found.reason
             else:
@@ -103,7 +103,7 @@ class QualityMetrics(Metric):
     def compute(self) -> dict[str, Any]:
         """``n`` (poses counted) and the mean of each of ``QUALITY_KEYS``, None where it could not be computed.
 
-        Each None has its reason beside it: ``lpips`` None, ``lpips_reason`` a line. ``per_pose`` (if asked for) is a
+        Each None has its reason next to it: ``lpips`` None, ``lpips_reason`` a line. ``per_pose`` (if requested) is a
         list of rows, ``index`` and each metric. PSNRs in dB, flow in pixels over those the teacher shows, others unitless.
 
         Raises: UserError before any pose.

@@ -52,7 +52,7 @@ def evaluate(
 ) -> tuple[dict[str, Any], list[Tensor]]:
     """Quality of ``model``: ``metrics.json``'s content with a ``per_pose`` list, and the poses.
 
-    ``report`` is told how many poses are done; ``watch`` sees each pose's output beside its target.
+    ``report`` gets how many poses are done; ``watch`` sees each pose's output and its target.
     """
     metrics = QualityMetrics(face_mask, perceptual=tuple(perceptual), per_pose=True)
     poses = []

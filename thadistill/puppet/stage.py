@@ -1,4 +1,4 @@
-"""Stage: the puppet's layers moved and laid over one another, and told as grid change, alpha and colour change."""
+"""Stage: the puppet's layers moved and laid over one another, and expressed as grid change, alpha and colour change."""
 
 from __future__ import annotations
 

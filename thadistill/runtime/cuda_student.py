@@ -67,7 +67,7 @@ class Half(Runtime):
         kernels: Triton kernels, or the same arithmetic in plain PyTorch; None: kernels where Triton imports. Given, the
             model may lie on a CPU, for tests: kernels then run in Triton's interpreter.
 
-    Raises: UserError when the model is not on a CUDA device, or the kernels that were asked for cannot run.
+    Raises: UserError when the model is not on a CUDA device, or the kernels that were requested cannot run.
     """
 
     name = "half"
@@ -174,7 +174,7 @@ class Half(Runtime):
         self.arithmetic.run_level(self.face, shift, None, self.character)
 
     def _draw_body(self) -> None:
-        """Into the last plane: grid change 2, alpha 1, colour change 4 a row."""
+        """Into the last plane: grid change 2, alpha 1, colour change 4 per row."""
         shifts = torch.addmv(self.bias, self.by_pose, self.pose[0]).split([level.widths[0] for level in self.levels])
         below = None
         for level, shift, plane in zip(self.levels, shifts, self.planes, strict=True):

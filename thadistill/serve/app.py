@@ -1,4 +1,4 @@
-"""App: the server of the browser player, on loopback unless told otherwise."""
+"""App: the server of the browser player, on loopback unless configured otherwise."""
 
 from __future__ import annotations
 

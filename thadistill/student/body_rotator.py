@@ -68,7 +68,7 @@ class BodyRotator(nn.Module):
         super().__init__()
         for name, values in (("sizes", sizes), ("widths", widths)):
             if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-                raise UserError(f"BodyRotator: {name}={values}; expected a list of whole numbers, one a level")
+                raise UserError(f"BodyRotator: {name}={values}; expected a list of whole numbers, one per level")
             for level, value in enumerate(values):
                 check_whole(f"BodyRotator: {name}[{level}]", value)
         check_whole("BodyRotator: depth", depth)

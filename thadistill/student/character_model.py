@@ -90,7 +90,7 @@ class CharacterModel(nn.Module):
 
         Of the published architecture, that is: what their format has no words for goes into further tensors
         (:func:`unpublished`), which the authors' programs refuse and :meth:`load` reads.
-        The folder appears or changes file by file, each whole (written beside, then renamed).
+        The folder appears or changes file by file, each whole (written under another name, then renamed).
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

@@ -68,7 +68,7 @@ def write_table(
     columns: Sequence[str],
     claims: Sequence[Claim],
 ) -> None:
-    """Writes ``table.md``: a section a scale, the paper's figure beside ours where a row is in both, and the claims.
+    """Writes ``table.md``: one section per scale, the paper's figure next to ours where a row is in both, and the claims.
 
     ``columns`` are those of ours that are shown, in a line below where all rows agree; claims are judged on the rows of
     each scale.

@@ -72,7 +72,7 @@ class Teacher(nn.Module):
 
 
 def check_batch(image: Tensor, pose: Tensor) -> None:
-    """Refuses an image batch that is neither one image nor one a pose.
+    """Refuses an image batch that is neither one image nor one per pose.
 
     Raises: UserError.
     """
