@@ -12,17 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
-from tests.students import toy_student
+from tests.students import packed_student, posed_of, psnr, toy_student
 from tests.web.conftest import WEB
 from thadistill.data.poses import sample_poses
-from thadistill.export.character_file import pack_character, unpack_character
-from thadistill.images import STUDENT_FACE_REGION, to_rgba8
-from thadistill.pose import FACIAL_SIZE
+from thadistill.export.character_file import pack_character
+from thadistill.images import to_rgba8
 from thadistill.runtime.region import tiles_of
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
-from thadistill.warp import position_grid
 
 LEAST = 70.0  # dB to PyTorch in float32
 PREAMBLE = """
@@ -89,30 +86,10 @@ def student(name: str) -> tuple[str, CharacterModel, np.ndarray]:
     if name not in ("512 pixels", "large weights"):
         with torch.no_grad():
             model.body_rotator.last_linear.weight[:2] *= 0.05  # grid changes of a few pixels
-    y, x = np.mgrid[:size, :size] / size
-    # with edges and corners of the frame, and an outline that is not of whole runs of four pixels
-    visible = ((x - 0.5) ** 2 + (y - 0.45) ** 2 < 0.05) | (y > 0.97) | (x < 0.01)
-    packed = pack_character(model, name, visible)
-    return base64.b64encode(packed).decode(), unpack_character(packed)[0], visible
+    return packed_student(model, name, size)
 
 
 POSES = sample_poses(3, seed=4)
-
-
-def posed_of(model: CharacterModel, pose: torch.Tensor) -> np.ndarray:
-    """The frame [4, size, size] of the rotator's last size, from the picture of 512x512: positions have no unit."""
-    with torch.inference_mode():
-        motion = model.body_rotator(pose[None])
-        image = STUDENT_FACE_REGION.paste(model.image, model.face_morpher(pose[None, :FACIAL_SIZE]))
-        size = motion.alpha.shape[-1]
-        grid = (position_grid(size, size) + motion.grid_change).permute(0, 2, 3, 1)
-        warped = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        return torch.lerp(warped, motion.color_change, motion.alpha)[0].numpy()
-
-
-def psnr(frame: np.ndarray, expected: np.ndarray) -> float:
-    """In network space, both clipped to [-1, 1]."""
-    return float(10 * np.log10(4 / np.square(np.clip(frame, -1, 1) - np.clip(expected, -1, 1)).mean()))
 
 
 def posed_frames(page: Any, file: str, poses: torch.Tensor, workers: int, size: int) -> list[np.ndarray]:

@@ -11,16 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
-from tests.students import toy_student
+from tests.students import packed_student, posed_of, psnr, toy_student
 from tests.web.conftest import WEB
 from thadistill.data.poses import sample_poses
-from thadistill.export.character_file import pack_character, unpack_character
-from thadistill.images import STUDENT_FACE_REGION, to_rgba8
-from thadistill.pose import FACIAL_SIZE
+from thadistill.images import to_rgba8
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
-from thadistill.warp import position_grid
 
 # What every page begins with. GPU calls are counted where the browser has them, so the engine cannot miscount.
 PREAMBLE = """
@@ -93,31 +89,10 @@ def student(name: str) -> tuple[str, CharacterModel, np.ndarray]:
     if name != "512 pixels":
         with torch.no_grad():
             model.body_rotator.last_linear.weight[:2] *= 0.05  # grid changes of a few pixels
-    y, x = np.mgrid[:size, :size] / size
-    visible = (
-        ((x - 0.5) ** 2 + (y - 0.45) ** 2 < 0.05) | (y > 0.97) | (x < 0.01)
-    )  # with edges of the frame, and corners
-    packed = pack_character(model, name, visible)
-    return base64.b64encode(packed).decode(), unpack_character(packed)[0], visible
+    return packed_student(model, name, size)
 
 
 POSES = sample_poses(2, seed=4)
-
-
-def posed_of(model: CharacterModel, pose: torch.Tensor) -> np.ndarray:
-    """The frame [size, size, 4] of the rotator's last size, from the picture of 512x512: positions have no unit."""
-    with torch.inference_mode():
-        motion = model.body_rotator(pose[None])
-        image = STUDENT_FACE_REGION.paste(model.image, model.face_morpher(pose[None, :FACIAL_SIZE]))
-        size = motion.alpha.shape[-1]
-        grid = (position_grid(size, size) + motion.grid_change).permute(0, 2, 3, 1)
-        warped = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        return torch.lerp(warped, motion.color_change, motion.alpha)[0].permute(1, 2, 0).numpy()
-
-
-def psnr(frame: np.ndarray, expected: np.ndarray) -> float:
-    """In network space, both clipped to [-1, 1]."""
-    return float(10 * np.log10(4 / np.square(np.clip(frame, -1, 1) - np.clip(expected, -1, 1)).mean()))
 
 
 @pytest.mark.parametrize("name", ["512 pixels", "256 pixels", "wide", "one level"])
@@ -133,7 +108,7 @@ def test_frames_are_pytorchs(page: Any, name: str, precision: str, least: float)
     frames = page.evaluate(script, [file, precision, POSES.tolist()])
     for pose, frame in zip(POSES, frames, strict=True):
         posed = np.frombuffer(base64.b64decode(frame), np.float32).reshape(*visible.shape, 4)
-        expected = posed_of(model, pose)
+        expected = posed_of(model, pose).transpose(1, 2, 0)
         assert psnr(posed[visible], expected[visible]) >= least
         assert (posed[~visible] == -1).all()
 
