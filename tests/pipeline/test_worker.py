@@ -36,7 +36,7 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         (["recipe.background_worker=false"], False),
         (["recipe=paper"], False),
         (["recipe.body_rotator.progress_by=examples", "recipe.body_rotator.examples=100"], False),
-        (["callbacks=compare"], False),
+        (["callbacks=compare"], True),
         (["trainer=ddp", "trainer.devices=2"], False),
     ],
 )

@@ -112,7 +112,7 @@ def _one_by_one(run: Run, config: DictConfig, character: Character, sets: Target
     share = None if sets.budget is None else config.recipe.face_morpher.share * sets.budget
     face, mask = face_morpher_step(run, config, character, targets, lambda: share, out / "face")
     scene = Scene(character.image, targets["validation"], mask, face, sets.teacher)
-    body = _body_rotator_step(run, config, character, targets, sets.budget, out, scene=scene)
+    body = _body_rotator_step(run, config, character, targets, sets.budget, out, scene)
     return Trained(face, body, mask, targets["evaluation"])
 
 
@@ -128,7 +128,8 @@ def _with_worker(
         stage["detail"] = f"{sets.fill('posed', posed, some, wanted.minutes)} to begin with"
     targets["posed"] = posed.open()
     progress = BudgetBar("body rotator", also=worker.look)
-    body = _body_rotator_step(run, config, character, targets, sets.budget, out, progress=progress, most=wanted.most)
+    scene = Scene(character.image, targets["validation"], character.face_mask, teacher=sets.teacher)
+    body = _body_rotator_step(run, config, character, targets, sets.budget, out, scene, progress, wanted.most)
     with run.stage("face morpher") as stage:
         worker.wait()
         stage["detail"] = "waiting for the second process"
@@ -144,7 +145,7 @@ def _body_rotator_step(
     targets: Mapping[str, Targets],
     budget: float | None,
     out: Path,
-    scene: Scene | None = None,
+    scene: Scene,
     progress: L.Callback | None = None,
     most: int = 0,
 ) -> BodyRotator:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import pickle
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from thadistill.callbacks import Budget, BudgetBar, Checks, ImageGrids, Scene
+from thadistill.console import console
 from thadistill.data.character import Character
 from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
 from thadistill.data.error_map import ErrorMap
@@ -36,11 +38,6 @@ from thadistill.student.face_morpher import FACE_SIZE
 from thadistill.student.init import Part, apply_init
 
 SAVE_EVERY = timedelta(seconds=30)  # what an interruption can cost
-# What a recipe does to random weights would spoil pretrained ones.
-WITH_INIT: dict[Part, dict[str, Any]] = {
-    "face_morpher": {"position_gain": 1.0},
-    "body_rotator": {"near_identity_init": False, "position_gain": 1.0},
-}
 
 
 def quiet_lightning() -> None:
@@ -57,8 +54,6 @@ def student_module(config: DictConfig, part: Part, **own: Any) -> Any:
     """
     network = hydra.utils.instantiate(config.student[part])
     apply_init(network, part, config.init)
-    if config.init is not None:
-        own = {**WITH_INIT[part], **own}
     return hydra.utils.instantiate(config.modules[part], network=network, **own)
 
 
@@ -88,8 +83,7 @@ def train_face_morpher(
         return stream(targets, crop, mask_weight=recipe.mask_weight, also=posed, errors=errors, **place)
 
     data = DistillDataModule(train, WholeFaces(validation, crop, config.validation.poses * 4), config.seed)
-    shown = [progress or BudgetBar("face morpher"), *compared(config, folder, scene)]
-    trainer = fit(module, data, config, recipe, minutes, folder, shown)
+    trainer = fit(module, data, config, recipe, minutes, folder, progress or BudgetBar("face morpher"), scene)
     return module.network, trainer
 
 
@@ -153,8 +147,7 @@ def train_body_rotator(
         return stream(targets, errors=errors, most=most, **place)
 
     data = DistillDataModule(train, WholeBodies(validation, config.validation.poses), config.seed)
-    shown = [progress or BudgetBar("body rotator"), *compared(config, folder, scene)]
-    trainer = fit(module, data, config, recipe, minutes, folder, shown)
+    trainer = fit(module, data, config, recipe, minutes, folder, progress or BudgetBar("body rotator"), scene)
     return module.student(), trainer
 
 
@@ -165,9 +158,13 @@ def fit(
     recipe: DictConfig,
     minutes: float | None,
     folder: Path,
-    callbacks: Sequence[L.Callback] = (),
+    progress: L.Callback,
+    scene: Scene | None = None,
 ) -> L.Trainer:
-    """Runs the trainer under the recipe's budget; an earlier ``last.ckpt`` in ``folder`` is continued."""
+    """Runs the trainer under the recipe's budget; an earlier ``last.ckpt`` in ``folder`` is continued.
+
+    ``scene``: what callbacks compare a student with; None where a teacher's network is trained.
+    """
     quiet_lightning()
     device = trainer_device(config.trainer)
     if device.type == "cpu":
@@ -188,10 +185,11 @@ def fit(
         if not config.validation.checks:
             data.validation = None
             settings |= {"limit_val_batches": 0}
+    configured = configured_callbacks(config, folder, scene)
     trainer: L.Trainer = hydra.utils.instantiate(
         config.trainer,
         logger=loggers(config, folder),
-        callbacks=[budget, *checks, ImageGrids(folder / "grids"), saving, final, *kept, *callbacks],
+        callbacks=[budget, *checks, ImageGrids(folder / "grids"), saving, final, *kept, progress, *configured],
         default_root_dir=folder,
         **settings,
     )
@@ -210,12 +208,25 @@ def fit(
     return trainer
 
 
-def compared(config: DictConfig, folder: Path, scene: Scene | None) -> list[L.Callback]:
-    """The callbacks of conf/callbacks, which watch the student beside its teacher; none without a scene."""
-    chosen = config.get("callbacks") or {}
-    if scene is None:
-        return []
-    return [hydra.utils.instantiate(chosen[name], _partial_=True)(scene=scene, folder=folder) for name in chosen]
+def configured_callbacks(config: DictConfig, folder: Path, scene: Scene | None) -> list[L.Callback]:
+    """The callbacks of conf/callbacks, Lightning's own or others; those that take a ``scene`` or a ``folder`` get it.
+
+    Those that cannot do without a scene are left out where there is none, which is said.
+    """
+    made, idle = [], []
+    for name, callback in (config.get("callbacks") or {}).items():
+        if callback is None:
+            continue
+        takes = inspect.signature(hydra.utils.get_object(callback._target_)).parameters
+        given: dict[str, Any] = {"scene": scene, "folder": folder}
+        own = {key: value for key, value in given.items() if key in takes and callback.get(key) is None}
+        if "scene" in own and scene is None and takes["scene"].default is inspect.Parameter.empty:
+            idle.append(str(name))
+            continue
+        made.append(hydra.utils.instantiate(callback, _partial_=True)(**own))
+    if idle:
+        console.print(f"not in use, as no student is trained: callbacks {', '.join(idle)}")
+    return made
 
 
 def check_checkpoint(path: Path, module: L.LightningModule) -> None:

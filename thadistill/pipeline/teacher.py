@@ -53,7 +53,7 @@ def train_teacher(config: DictConfig, out: Path) -> float:
         config.seed,
     )
     minutes = budget_of(config, config.stage)
-    trainer = fit(module, data, config, config.stage, minutes, out, [BudgetBar(config.stage.name)])
+    trainer = fit(module, data, config, config.stage, minutes, out, BudgetBar(config.stage.name))
     if trainer.is_global_zero:
         for name, network in named_networks(config.stage.name, module.network).items():
             torch.save(network.state_dict(), out / f"{name}.pt")

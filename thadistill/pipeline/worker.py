@@ -58,19 +58,13 @@ class Work:
 def has_worker(config: DictConfig, device: torch.device) -> bool:
     """Whether a second process pays and may be had: on CPUs of two threads or more, under budgets of minutes.
 
-    Budgets in examples promise the same result on every run, so there all targets are made before; callbacks that compare
-    a whole student with its teacher need the face before the body.
+    Budgets in examples promise the same result on every run, so there all targets are made before.
     """
     recipe = config.recipe
     by_minutes = {recipe.face_morpher.progress_by, recipe.body_rotator.progress_by} == {"minutes"}
     alone = config.trainer.devices in (1, "1", "auto") and config.trainer.get("num_nodes", 1) == 1
     return bool(
-        recipe.background_worker
-        and by_minutes
-        and alone
-        and not config.get("callbacks")
-        and device.type == "cpu"
-        and torch.get_num_threads() > 1
+        recipe.background_worker and by_minutes and alone and device.type == "cpu" and torch.get_num_threads() > 1
     )
 
 
