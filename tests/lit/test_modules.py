@@ -76,7 +76,7 @@ def test_the_teachers_own_outputs_cost_nothing(targets: dict) -> None:  # type: 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_native_loss_is_torchs(targets: dict, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[type-arg]
-    if patches._kernel() is None:
+    if patches.patch_kernels() is None:
         pytest.skip("no C++ compiler")
     posed, corner = (
         targets["posed"],

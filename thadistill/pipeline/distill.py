@@ -34,6 +34,7 @@ from thadistill.metrics.frame_rate import student_frame_rate, teacher_frame_rate
 from thadistill.metrics.image import psnr
 from thadistill.outputs import StudentOutput, TargetOutput
 from thadistill.pipeline.fit import face_morpher_step, train_body_rotator, train_face_morpher, trained_face_morpher
+from thadistill.pipeline.kernels import ready_kernels
 from thadistill.pipeline.report import distill_report, environment, given_overrides
 from thadistill.pipeline.run_state import Run
 from thadistill.pipeline.targets import TargetSets, budget_of, check_targets, training_ends
@@ -60,6 +61,7 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         console.print(f"{shown(out)} is done already; delete it or give another out= to distil again", soft_wrap=True)
         return json.loads((out / "metrics.json").read_text())
     check_student(config)
+    process_started += ready_kernels(device)
     character: Character = hydra.utils.instantiate(config.character)
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device)
     seed_everything(config.seed, verbose=False)
@@ -135,7 +137,10 @@ def _with_worker(
         stage["detail"] = "waiting for the second process"
     run.take_in(out / "face", "worker")
     face, mask = trained_face_morpher(config, out / "face"), load_face_mask(out / "face" / "face_mask.png")
-    return Trained(face, body, mask, sets.cache("evaluation").open(config.evaluation.poses))
+    cache, wanted = sets.cache("evaluation"), config.evaluation.poses
+    if len(cache) < wanted:
+        console.print(f"the budget was short: evaluated on {len(cache)} of evaluation.poses={wanted}")
+    return Trained(face, body, mask, cache.open(min(len(cache), wanted)))
 
 
 def _body_rotator_step(
@@ -252,6 +257,7 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
     check_targets(config)
     run = Run(out, config)
     check_student(config, [config.module])
+    process_started += ready_kernels(device)
     character: Character = hydra.utils.instantiate(config.character)
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device)
     seed_everything(config.seed, verbose=False)

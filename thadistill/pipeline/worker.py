@@ -167,11 +167,16 @@ def _teach(work: Work, tell: Connection) -> None:
         tell.send(("doing", text))
 
     sets = TargetSets(config, teacher, character.image, work.budget, work.slower, say)
-    targets = sets.build(run, ("posed", "face", "validation_face", "evaluation"))
+
+    def left() -> float:
+        """Minutes until the rotator's training ends."""
+        return training_ends(config, work.budget) - (time.time() - work.began) / 60
+
+    # where the teacher is slow, its targets must leave the face morpher its share
+    names = ("posed", "face", "validation_face", "evaluation")
+    targets = sets.build(run, names, lambda: left() - config.recipe.face_morpher.share * work.budget)
 
     def minutes() -> float:
-        """Until the rotator's training ends."""
-        spent = (time.time() - work.began) / 60
-        return max(0.02 * work.budget, training_ends(config, work.budget) - spent)
+        return max(0.02 * work.budget, left())
 
     face_morpher_step(run, config, character, targets, minutes, work.folder, SaidProgress("face morpher", say))
