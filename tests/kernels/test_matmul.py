@@ -12,7 +12,7 @@ from thadistill.kernels import matmul
 def test_gives_what_double_precision_gives(taken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if taken and not torch.backends.mkldnn.is_available():
         pytest.skip("torch without oneDNN")
-    monkeypatch.setattr(products, "_onednn_is_faster", lambda: taken)
+    monkeypatch.setattr(matmul, "_onednn_is_faster", lambda: taken)
     generator = torch.Generator().manual_seed(0)
     for rows, given, out in ((64, 90, 7), (37, 21, 33), (5, 1, 1)):
         x, bias = torch.randn(rows, given, generator=generator), torch.randn(out, generator=generator)
