@@ -85,7 +85,7 @@ def train(
     trainer = L.Trainer(
         accelerator="cpu", max_epochs=-1, logger=loggers, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=folder, num_sanity_val_steps=0, val_check_interval=6,
-        log_every_n_steps=1, callbacks=[Budget(examples=12 * 16, progress_by="examples"), *callbacks],
+        log_every_n_steps=1, callbacks=[Budget(count=12 * 16, progress_by="poses"), *callbacks],
     )  # fmt: skip
     trainer.fit(module, data)
     return module

@@ -56,7 +56,7 @@ def trainer(steps: int, folder: Path) -> L.Trainer:
     return L.Trainer(
         accelerator="cpu", max_epochs=-1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=folder, num_sanity_val_steps=0, limit_val_batches=0,
-        callbacks=[Budget(examples=steps * 8, progress_by="examples")],
+        callbacks=[Budget(count=steps * 8, progress_by="poses")],
     )  # fmt: skip
 
 

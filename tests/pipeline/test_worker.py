@@ -42,7 +42,7 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         (["recipe=warm"], True),
         (["recipe.background_worker=false"], False),
         (["recipe=paper"], False),
-        (["recipe.body_rotator.progress_by=examples", "recipe.body_rotator.examples=100"], False),
+        (["recipe.body_rotator.progress_by=patches", "recipe.body_rotator.patches=100"], False),
         (["callbacks=compare"], True),
         (["trainer=ddp", "trainer.devices=2"], False),
     ],

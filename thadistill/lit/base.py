@@ -27,9 +27,11 @@ class StudentModule(L.LightningModule, ABC):
         learning_rate: factor on that rate at each progress.
         errors: is told where the network was off in each batch, for a stream that draws by it.
 
-    ``progress`` runs from 0 to 1 and is set from outside (callbacks.budget): the module does not know whether examples
-    or minutes are counted.
+    ``progress`` runs from 0 to 1 and is set from outside (callbacks.budget): the module does not know whether minutes
+    or, say, poses are counted. ``counted``: what the rows of a batch's first field are.
     """
+
+    counted: str
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from thadistill.kernels.patches import Matched, match_patches, warp_patches
 from thadistill.lit.base import OptimizerFactory, StudentModule
 from thadistill.lit.losses import RotatorTerms, rotator_terms
 from thadistill.lit.schedule import LearningRate
-from thadistill.metrics.flow import grid_change_epe_px
+from thadistill.metrics.flow import grid_change_epe_px, visible_pixels
 from thadistill.metrics.image import psnr
 from thadistill.pose import FACIAL_SIZE, POSE_SIZE
 from thadistill.student.body_rotator import BodyRotator, Motion, Posed
@@ -71,6 +71,7 @@ class BodyRotatorModule(StudentModule):
     """
 
     network: BodyRotator
+    counted = "patches"
 
     def __init__(
         self,
@@ -163,10 +164,11 @@ class BodyRotatorModule(StudentModule):
 
     def validation_step(self, batch: BodyBatch, batch_idx: int) -> dict[str, Tensor]:
         motion, posed = self.pose(batch)
-        visible = batch.posed[:, 3:] > -0.99
         values = {
             "val/psnr": psnr(posed.blended, batch.posed).mean(),
-            "val/flow_epe_px": grid_change_epe_px(motion.grid_change, batch.grid_change, visible).mean(),
+            "val/flow_epe_px": grid_change_epe_px(
+                motion.grid_change, batch.grid_change, visible_pixels(batch.posed)
+            ).mean(),
         }
         self.log_dict(values, prog_bar=True, batch_size=len(batch.pose))
         return {"teacher": batch.posed, "student": posed.blended}

@@ -30,6 +30,7 @@ class FaceMorpherModule(StudentModule):
     """
 
     network: FaceMorpher
+    counted = "poses"
 
     def __init__(
         self,

@@ -82,7 +82,7 @@ def train_face_morpher(
     def train(**place: Any) -> Any:
         return stream(targets, crop, mask_weight=recipe.mask_weight, also=posed, errors=errors, **place)
 
-    data = DistillDataModule(train, WholeFaces(validation, crop, config.validation.poses * 4), config.seed)
+    data = DistillDataModule(train, WholeFaces(validation, crop, config.validation.faces), config.seed)
     trainer = fit(module, data, config, recipe, minutes, folder, progress or BudgetBar("face morpher"), scene)
     return module.network, trainer
 
@@ -169,7 +169,7 @@ def fit(
     device = trainer_device(config.trainer)
     if device.type == "cpu":
         keep_freed_memory()
-    budget = Budget(minutes, recipe.examples, recipe.progress_by)
+    budget = Budget(minutes, recipe[module.counted], recipe.progress_by, module.counted)  # type: ignore[index, arg-type]
     saving = ModelCheckpoint(
         folder, save_last=True, save_top_k=0, train_time_interval=SAVE_EVERY, enable_version_counter=False
     )

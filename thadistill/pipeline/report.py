@@ -81,7 +81,7 @@ def distill_report(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> st
     total = sum(stage["minutes"] for stage in summary["stages"])
     env = summary["environment"]
     minutes = summary["budget_minutes"]
-    budget = "no clock: the recipe counts examples" if minutes is None else f"budget {minutes:g} minutes"
+    budget = "no clock: the recipe counts poses and patches" if minutes is None else f"budget {minutes:g} minutes"
     return f"""# {summary["character"]} distilled from {summary["teacher"]}
 
 ![teacher, student, error](preview.png)

@@ -43,13 +43,13 @@ def default_budget(config: DictConfig) -> float:
 def budget_of(config: DictConfig, *schedules: DictConfig) -> float | None:
     """Minutes of wall-clock that were asked for, else what suits the machine; None: no clock.
 
-    ``schedules``: the recipes, or the stage, that are to be trained. Those that count examples end with the last of them,
+    ``schedules``: the recipes, or the stage, that are to be trained. Those that count poses or patches end with the last,
     however long that takes, unless minutes are given.
 
     Raises: UserError when they are not above 0.
     """
     if config.budget_minutes is None:
-        counted = all(schedule.progress_by == "examples" for schedule in schedules)
+        counted = all(schedule.progress_by != "minutes" for schedule in schedules)
         return None if counted else default_budget(config)
     if config.budget_minutes <= 0:
         raise UserError(f"budget_minutes={config.budget_minutes}; expected minutes above 0")
@@ -68,7 +68,13 @@ def check_targets(config: DictConfig) -> None:
 
     Raises: UserError.
     """
-    for name in ("recipe.targets.face", "recipe.targets.posed", "evaluation.poses", "validation.poses"):
+    for name in (
+        "recipe.targets.face",
+        "recipe.targets.posed",
+        "evaluation.poses",
+        "validation.poses",
+        "validation.faces",
+    ):
         check_whole(name, OmegaConf.select(config, name))
     training: PoseSequence = hydra.utils.instantiate(config.recipe.targets.poses)
     for name in ("evaluation", "validation"):
@@ -162,7 +168,7 @@ class TargetSets:
 
         self.wanted = {
             "validation": Wanted("posed", validation, watched, shard=_FEW),
-            "validation_face": Wanted("face", validation, max(watched, 4 * config.validation.poses), shard=_FEW),
+            "validation_face": Wanted("face", validation, max(watched, config.validation.faces), shard=_FEW),
             "evaluation": Wanted(
                 "posed", PoseSequence(seed=config.evaluation.seed), config.evaluation.poses, shard=_FEW
             ),

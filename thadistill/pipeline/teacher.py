@@ -49,7 +49,7 @@ def train_teacher(config: DictConfig, out: Path) -> float:
     )
     data = DistillDataModule(
         partial(TripleStream, split.train, config.stage.batch_size),
-        TripleBatches(split.test, config.validation.poses * 32),
+        TripleBatches(split.test, config.validation.triples),
         config.seed,
     )
     minutes = budget_of(config, config.stage)

@@ -58,7 +58,7 @@ class Work:
 def has_worker(config: DictConfig, device: torch.device) -> bool:
     """Whether a second process pays and may be had: on CPUs of two threads or more, under budgets of minutes.
 
-    Budgets in examples promise the same result on every run, so there all targets are made before.
+    Budgets in poses and patches promise the same result on every run, so there all targets are made before.
     """
     recipe = config.recipe
     by_minutes = {recipe.face_morpher.progress_by, recipe.body_rotator.progress_by} == {"minutes"}
