@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -78,7 +79,7 @@ def test_a_slow_teacher_leaves_the_face_morpher_its_share(tmp_path: Path, monkey
     )  # fmt: skip
     content = OmegaConf.to_container(config, resolve=True)
     work = Work(content, tmp_path / "face", budget, time.time(), 1, 2.0)  # type: ignore[arg-type]
-    _teach(work, SimpleNamespace(send=lambda said: None))  # type: ignore[arg-type]
+    _teach(work, Mock(spec=Connection))
     plan = json.loads((tmp_path / "face" / "run.json").read_text())["plan"]
     assert plan["face_minutes"] > 0.9 * config.recipe.face_morpher.share * budget
     assert plan["posed_poses"] >= 32

@@ -107,4 +107,7 @@ class StudentModule(L.LightningModule, ABC):
         if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         values = {f"train/{name}": value.detach() for name, value in losses.items()}
-        self.log_dict({**values, "train/progress": self.progress}, batch_size=batch_size)
+        optimizers = self.optimizers()
+        groups = (optimizers[0] if isinstance(optimizers, list) else optimizers).param_groups
+        rates = {f"train/lr_{number}": float(group["lr"]) for number, group in enumerate(groups)}
+        self.log_dict({**values, **rates, "train/progress": self.progress}, batch_size=batch_size)

@@ -35,7 +35,8 @@ from thadistill.metrics.image import psnr
 from thadistill.outputs import StudentOutput, TargetOutput
 from thadistill.pipeline.fit import face_morpher_step, train_body_rotator, train_face_morpher, trained_face_morpher
 from thadistill.pipeline.kernels import ready_kernels
-from thadistill.pipeline.report import distill_report, environment, given_overrides
+from thadistill.pipeline.loggers import tell_result
+from thadistill.pipeline.report import commit, distill_report, environment, given_overrides, versions
 from thadistill.pipeline.run_state import Run
 from thadistill.pipeline.targets import TargetSets, budget_of, check_targets, training_ends
 from thadistill.pipeline.worker import Worker, has_worker
@@ -61,11 +62,18 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         console.print(f"{shown(out)} is done already; delete it or give another out= to distil again", soft_wrap=True)
         return json.loads((out / "metrics.json").read_text())
     check_student(config)
+    with run.alone():
+        return _distill(config, out, process_started, run, device, budget)
+
+
+def _distill(
+    config: DictConfig, out: Path, process_started: float, run: Run, device: torch.device, budget: float | None
+) -> dict[str, Any]:
     process_started += ready_kernels(device)
     character: Character = hydra.utils.instantiate(config.character)
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device)
     seed_everything(config.seed, verbose=False)
-    run.save()
+    run.record(config, {"commit": commit(), "versions": versions(), "overrides": given_overrides()})
     began = time.time() - (time.monotonic() - process_started) - 60 * run.minutes
     with run.stage("start", process_started) as stage:
         stage["detail"] = "imports, weights, character"
@@ -239,6 +247,7 @@ def _write(
     extra = {key: metrics[key] for key in ("psnr_teacher_face", "psnr_unmoved")}
     write_json(out / "metrics.json", {**metrics, **summary})
     write_text(out / "report.md", distill_report({**summary, **extra}, metrics))
+    tell_result(config, out, metrics, grid)
     run.state["done"] = True
     run.save()
 
@@ -257,10 +266,18 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
     check_targets(config)
     run = Run(out, config)
     check_student(config, [config.module])
+    with run.alone():
+        return _train_one(config, out, process_started, run, device, budget)
+
+
+def _train_one(
+    config: DictConfig, out: Path, process_started: float, run: Run, device: torch.device, budget: float | None
+) -> float:
     process_started += ready_kernels(device)
     character: Character = hydra.utils.instantiate(config.character)
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device)
     seed_everything(config.seed, verbose=False)
+    run.record(config, {"commit": commit(), "versions": versions(), "overrides": given_overrides()})
     with run.stage("start", process_started):
         pass
     targets = TargetSets(config, teacher, character.image, budget).build(run, SETS[config.module])

@@ -16,11 +16,11 @@ import lightning as L
 import torch
 from jaxtyping import Float
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 from torch import Tensor
 
-from thadistill.callbacks import Budget, BudgetBar, Checks, ImageGrids, Scene
+from thadistill.callbacks import Budget, BudgetBar, Checks, ImageGrids, Scene, StopDiverged
+from thadistill.callbacks.diverged import TrainingDiverged
 from thadistill.console import console
 from thadistill.data.character import Character
 from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
@@ -31,6 +31,8 @@ from thadistill.devices import keep_freed_memory, placed, trainer_device
 from thadistill.errors import UserError
 from thadistill.images import STUDENT_FACE_REGION, save_face_mask
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
+from thadistill.pipeline.loggers import ContinuedCSV, finish, loggers, tell_hyperparameters
+from thadistill.pipeline.report import commit, versions
 from thadistill.pipeline.run_state import Run
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.student import BodyRotator, FaceMorpher
@@ -185,25 +187,36 @@ def fit(
         if not config.validation.checks:
             data.validation = None
             settings |= {"limit_val_batches": 0}
+    needed = [budget, StopDiverged(), *checks, ImageGrids(folder / "grids")]
     configured = configured_callbacks(config, folder, scene)
+    last = folder / "last.ckpt"
+    continued = check_checkpoint(last, module) if last.is_file() else None
+    made = loggers(config, folder)
+    for logger in made if continued is not None else []:
+        if isinstance(logger, ContinuedCSV):
+            logger.continue_from(continued)  # type: ignore[arg-type]
     trainer: L.Trainer = hydra.utils.instantiate(
         config.trainer,
-        logger=loggers(config, folder),
-        callbacks=[budget, *checks, ImageGrids(folder / "grids"), saving, final, *kept, progress, *configured],
+        logger=made,
+        callbacks=[*needed, saving, final, *kept, progress, *configured],
         default_root_dir=folder,
         **settings,
     )
-    last = folder / "last.ckpt"
-    if last.is_file():
-        check_checkpoint(last, module)
+    if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        tell_hyperparameters(made, config, {"commit": commit(), "versions": versions()})
     try:
         trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        raise KeyboardInterrupt from None
+    except TrainingDiverged as error:
+        last.unlink(missing_ok=True)  # what it holds may be spoilt already
+        raise SystemExit(f"thadistill: {error}") from None
+    except SystemExit as ended:
+        if isinstance(ended.code, str):
+            raise
+        raise KeyboardInterrupt from None  # Lightning's answer to Ctrl-C
     finally:
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.finish()  # or the next training of this process would go on in the same run
+        finish(trainer.loggers)
+    if trainer.fast_dev_run:  # type: ignore[attr-defined] # Lightning leaves its checkpoints out
+        trainer.save_checkpoint(folder / "final.ckpt")
     module.eval()
     return trainer
 
@@ -229,8 +242,8 @@ def configured_callbacks(config: DictConfig, folder: Path, scene: Scene | None) 
     return made
 
 
-def check_checkpoint(path: Path, module: L.LightningModule) -> None:
-    """Refuses a checkpoint that is cut short or another network's, before the trainer trips over it.
+def check_checkpoint(path: Path, module: L.LightningModule) -> int:
+    """The step of a checkpoint; one that is cut short or another network's is refused before the trainer trips over it.
 
     Raises: UserError.
     """
@@ -244,8 +257,4 @@ def check_checkpoint(path: Path, module: L.LightningModule) -> None:
     expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     if found != expected:
         raise UserError(f"{path} is another network's; delete it, or give another out=")
-
-
-def loggers(config: DictConfig, folder: Path) -> list[Any]:
-    """The configured loggers, each writing below ``folder`` unless its ``save_dir`` says otherwise."""
-    return [hydra.utils.instantiate({"save_dir": str(folder), **logger}) for logger in config.logger.values()]
+    return int(content["global_step"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ FIGURES = {
     "stlpips": ("ST-LPIPS", ""),
     "lpips": ("LPIPS", ""),
 }
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    packages = ("torch", "lightning", "hydra-core", "numpy")
+    named = {name: metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), "thadistill": thadistill.__version__, **named}
 
 
 def environment(device: torch.device | None = None) -> dict[str, Any]:

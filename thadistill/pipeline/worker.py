@@ -63,6 +63,7 @@ def has_worker(config: DictConfig, device: torch.device) -> bool:
     recipe = config.recipe
     by_minutes = {recipe.face_morpher.progress_by, recipe.body_rotator.progress_by} == {"minutes"}
     alone = config.trainer.devices in (1, "1", "auto") and config.trainer.get("num_nodes", 1) == 1
+    alone = alone and not config.trainer.get("fast_dev_run")
     return bool(
         recipe.background_worker and by_minutes and alone and device.type == "cpu" and torch.get_num_threads() > 1
     )
@@ -83,6 +84,7 @@ class Worker:
         self._process.start()
         tell.close()
         self._mistake: str | None = None
+        self._failure: str | None = None
         self.doing = "starting"
         torch.set_num_threads(self._all - own)
 
@@ -106,6 +108,8 @@ class Worker:
                 kind, text = self._receiver.recv()
                 if kind == "mistake":
                     self._mistake = text
+                elif kind == "failed":
+                    self._failure = text
                 else:
                     self.doing = text
         except EOFError:
@@ -113,6 +117,8 @@ class Worker:
         if self._process.exitcode not in (None, 0):
             if self._mistake is not None:
                 raise UserError(self._mistake)
+            if self._failure is not None:
+                raise SystemExit(self._failure)
             raise RuntimeError(
                 f"the second process (teacher, face morpher) ended with status {self._process.exitcode} "
                 f"while {self.doing}; what it saved is kept: the same command continues"
@@ -141,6 +147,9 @@ def _run(work: Work, tell: Connection) -> None:
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except SystemExit as ended:  # a training that diverged says so
+        tell.send(("failed", str(ended.code)))
+        raise SystemExit(1) from None
 
 
 def _interrupt(number: int, frame: object) -> None:
