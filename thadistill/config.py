@@ -29,8 +29,14 @@ def run_name(choice: str, folder: str | None) -> str:
     return choice if folder is None else character_name(folder)
 
 
+def by_init(pretrained: Any, random: Any, *, _root_: DictConfig) -> Any:
+    """``${by_init:A,B}``: A where a student begins with pretrained weights (``init``), B where with random ones."""
+    return random if OmegaConf.select(_root_, "init") is None else pretrained
+
+
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+OmegaConf.register_new_resolver("by_init", by_init, replace=True)
 
 
 def conf_dir() -> Path:

@@ -45,12 +45,12 @@ EYEBROW_IN_FACE = Region(32, 160, 32, 160)  # the eyebrow region within the face
 STUDENT_FACE_REGION = Region(80, 208, 192, 320)  # 128x128, the student's face morpher
 
 
-def srgb_to_linear(x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+def srgb_to_linear(x: Float[Tensor, " *s"]) -> Float[Tensor, " *s"]:
     """sRGB decoding of values in [0, 1] (IEC 61966-2-1)."""
     return torch.where(x <= 0.04045, x / 12.92, ((x.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4)
 
 
-def linear_to_srgb(x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+def linear_to_srgb(x: Float[Tensor, " *s"]) -> Float[Tensor, " *s"]:
     """sRGB encoding of values in [0, 1]; the threshold is the published networks' own."""
     threshold = 0.003130804953560372
     return torch.where(x <= threshold, x * 12.92, 1.055 * x.clamp_min(threshold) ** (1 / 2.4) - 0.055)

@@ -34,7 +34,7 @@ def composed(given: argparse.Namespace) -> DictConfig:
     overrides = [
         *("module=teacher", "stage=small", "trainer=cpu", f"seed={given.seed}", f"budget_minutes={given.minutes}"),
         *(f"triples.train_characters={given.train}", f"triples.test_characters={given.test}"),
-        *(f"triples.poses={given.poses}", "validation.checks=8", "validation.poses=1", f"out={given.out}"),
+        *(f"triples.poses={given.poses}", "validation.checks=8", "validation.triples=32", f"out={given.out}"),
         *([f"triples.folder={given.triples}"] if given.triples else []),
     ]
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):

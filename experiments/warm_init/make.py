@@ -13,6 +13,7 @@ goes on from the last turn.
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import json
 import time
@@ -34,7 +35,7 @@ from thadistill.data.face_mask import face_mask_from_targets
 from thadistill.devices import keep_freed_memory, trainer_device
 from thadistill.files import write_json
 from thadistill.images import STUDENT_FACE_REGION
-from thadistill.lit.base import StudentModule, plain_copy
+from thadistill.lit.base import StudentModule
 from thadistill.pipeline.report import environment
 from thadistill.pipeline.targets import TargetSets
 from thadistill.student.face_morpher import FACE_SIZE
@@ -176,7 +177,7 @@ def main() -> None:
     own = {"image": next(iter(pupils.values())).image} if part == "body_rotator" else {}
     module: StudentModule = hydra.utils.instantiate(config.modules[part], network=networks[part], **own)
     minutes = train(part, module, pupils, given)
-    networks[part] = plain_copy(module.network)
+    networks[part] = copy.deepcopy(module.network)
     save_init(path, **networks)
     about = HERE / given.student if given.ship else given.out
     about.mkdir(exist_ok=True)

@@ -134,16 +134,16 @@ def test_products_of_bfloat16_are_summed_in_float32(rows: int, given: int, chann
 
 
 def test_without_a_compiler_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    level._kernels.cache_clear()
+    level.level_kernels.cache_clear()
 
     def none(source: object) -> None:
         raise NativeUnavailable("no C++ compiler found")
 
     monkeypatch.setattr(level, "load_native", none)
-    assert level._kernels() is None
+    assert level.level_kernels() is None
     values, _ = outcome(CASES["faces"])
     assert bool(torch.isfinite(values).all())
-    level._kernels.cache_clear()
+    level.level_kernels.cache_clear()
 
 
 def test_what_is_no_number_stays_so() -> None:

@@ -50,7 +50,7 @@ def scene() -> Scene:
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "torch":
         monkeypatch.setattr(op, "_kernel", lambda: None)
-    elif op._kernel() is None:
+    elif op.patch_kernels() is None:
         pytest.skip("no C++ compiler")
     return str(request.param)
 
@@ -80,7 +80,7 @@ def test_slopes_are_those_of_the_whole_image(scene: Scene, form: str) -> None:
 
 
 def test_both_forms_agree_beyond_the_edges(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    if op._kernel() is None:
+    if op.patch_kernels() is None:
         pytest.skip("no C++ compiler")
     corner = torch.tensor([[-3, 60], [50, -1], [62, 62]])
     found, slopes = [], []
@@ -117,10 +117,10 @@ def test_cuts_what_slices_cut(form: str) -> None:
 
 
 def test_without_a_compiler(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    for cached in (op._kernel, build._load):
+    for cached in (op.patch_kernels, build._load):
         cached.cache_clear()
     monkeypatch.setenv("CXX", "false")
     found = warp_patches(scene.image, scene.insets, torch.arange(3), INSET, scene.cut, scene.corner)
     assert found.isfinite().all()
-    for cached in (op._kernel, build._load):
+    for cached in (op.patch_kernels, build._load):
         cached.cache_clear()

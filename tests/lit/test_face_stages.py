@@ -39,7 +39,7 @@ def test_triples_for_the_face_go_from_rest_to_the_posed_face(faces: Triple) -> N
 def test_all_three_networks_learn(faces: Triple) -> None:
     torch.manual_seed(0)
     adam = partial(torch.optim.Adam, lr=1e-3, betas=(0.5, 0.999))
-    module = FaceStagesModule(FaceStages(separable=True), adam, Steps([], [1.0]), [Phase(1.0)], warmup_examples=0)
+    module = FaceStagesModule(FaceStages(separable=True), adam, Steps([], [1.0]), [Phase(1.0)], warmup_triples=0)
     optimizer = module.configure_optimizers()
     losses = []
     for _ in range(6):

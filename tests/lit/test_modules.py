@@ -19,7 +19,7 @@ from thadistill.data.target_cache import SHARD, Targets
 from thadistill.errors import UserError
 from thadistill.kernels.patches import op as patches
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
-from thadistill.lit.body_rotator import FACIAL_COLUMNS, ROTATION_COLUMNS
+from thadistill.lit.body_rotator import FACIAL_COLUMNS, ROTATION_COLUMNS, first_layers
 from thadistill.lit.optim import Muon
 from thadistill.lit.schedule import PhaseWeights, WarmupCosine
 from thadistill.pose import POSE_PARAMETERS
@@ -56,7 +56,7 @@ def trainer(steps: int, folder: Path) -> L.Trainer:
     return L.Trainer(
         accelerator="cpu", max_epochs=-1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=folder, num_sanity_val_steps=0, limit_val_batches=0,
-        callbacks=[Budget(examples=steps * 8, progress_by="examples")],
+        callbacks=[Budget(count=steps * 8, progress_by="poses")],
     )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_the_teachers_own_outputs_cost_nothing(targets: dict) -> None:  # type: 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_native_loss_is_torchs(targets: dict, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[type-arg]
-    if patches._kernel() is None:
+    if patches.patch_kernels() is None:
         pytest.skip("no C++ compiler")
     posed, corner = (
         targets["posed"],
@@ -110,7 +110,9 @@ def test_the_native_loss_is_torchs(targets: dict, threads: int, monkeypatch: pyt
 
 
 def test_facial_inputs_stay_silent_and_the_student_has_the_published_names(targets: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
-    module = body_module(targets, facial_lr_scale=0.0, grid_lr_scale=0.05, near_identity_init=True)
+    module = body_module(
+        targets, facial_lr_scale=0.0, zero_facial_init=True, grid_lr_scale=0.05, near_identity_init=True
+    )
     data = DistillDataModule(partial(BodyPatches, targets["posed"], batch_size=8, size=16))
     trainer(3, tmp_path).fit(module, data)
     for layers in module.network.siren_layers:
@@ -130,7 +132,7 @@ def test_facial_inputs_are_learned_slowly_by_the_first_level(targets: dict, tmp_
     sizes = {}
     for rate in (0.05, 0.5):
         torch.manual_seed(0)
-        module = body_module(targets, facial_lr_scale=rate)
+        module = body_module(targets, facial_lr_scale=rate, zero_facial_init=True)
         data = DistillDataModule(partial(BodyPatches, targets["posed"], batch_size=8, size=16))
         trainer(3, tmp_path).fit(module, data)
         student = module.student()
@@ -142,6 +144,29 @@ def test_facial_inputs_are_learned_slowly_by_the_first_level(targets: dict, tmp_
     assert 5 < sizes[0.5] / sizes[0.05] < 15  # steps of Adam, times the rate
     with pytest.raises(UserError, match=r"facial_lr_scale=-1\.0; expected a number from 0 to 1"):
         body_module(targets, facial_lr_scale=-1.0)
+
+
+def test_facial_weights_that_an_init_brought_stay(targets: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
+    module = body_module(targets, facial_lr_scale=0.03)
+    before = [linear.weight[:, FACIAL_COLUMNS].detach().clone() for linear in first_layers(module.network)]
+    assert all(float(weight.abs().min()) > 0 for weight in before)
+    trainer(3, tmp_path).fit(module, DistillDataModule(partial(BodyPatches, targets["posed"], batch_size=8, size=16)))
+    coarse, *finer = (linear.weight[:, FACIAL_COLUMNS] for linear in first_layers(module.student()))
+    assert 0 < float((coarse - before[0]).abs().max()) < 3 * 3e-3 * 0.03 * 2  # steps of Adam, times the scale
+    assert all(torch.equal(now, old) for now, old in zip(finer, before[1:], strict=True))
+
+
+def test_a_learning_rate_scale_is_that_of_the_steps_whatever_the_optimiser(targets: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
+    moved = {}
+    for scale in (1.0, 0.25):
+        module = body_module(targets, grid_lr_scale=scale)
+        module.optimizer = partial(torch.optim.SGD, lr=1e-2)  # type: ignore[assignment]
+        before = module.network.last_linear.weight.detach().clone()
+        stream = partial(BodyPatches, targets["posed"], batch_size=8, size=16)
+        trainer(1, tmp_path).fit(module, DistillDataModule(stream))
+        moved[scale] = module.network.last_linear.weight.detach() - before
+    torch.testing.assert_close(moved[0.25][:2], 0.25 * moved[1.0][:2], atol=1e-7, rtol=1e-2)  # of weights near 0.1
+    torch.testing.assert_close(moved[0.25][2:], moved[1.0][2:])
 
 
 def test_rotations_are_learned_slowly_by_all_levels(targets: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]

@@ -25,14 +25,14 @@ def paper() -> object:
 def test_the_papers_rates_of_the_body_rotator(examples: int, rate: float) -> None:
     recipe = paper().body_rotator  # type: ignore[attr-defined]
     schedule = hydra.utils.instantiate(recipe.learning_rate)
-    assert recipe.optimizer.lr * schedule(examples / recipe.examples) == pytest.approx(rate)
+    assert recipe.optimizer.lr * schedule(examples / recipe.patches) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize(("examples", "rate"), [(0, 1e-4), (201_000, 1e-4 / 3), (501_000, 1e-5), (801_000, 1e-4 / 30)])
 def test_the_papers_rates_of_the_face_morpher(examples: int, rate: float) -> None:
     recipe = paper().face_morpher  # type: ignore[attr-defined]
     schedule = hydra.utils.instantiate(recipe.learning_rate)
-    assert recipe.optimizer.lr * schedule(examples / recipe.examples) == pytest.approx(rate, rel=1e-5)
+    assert recipe.optimizer.lr * schedule(examples / recipe.poses) == pytest.approx(rate, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_the_papers_rates_of_the_face_morpher(examples: int, rate: float) -> Non
 )
 def test_the_papers_phases(examples: int, weights: tuple[float, ...]) -> None:
     recipe = paper().body_rotator  # type: ignore[attr-defined]
-    assert tuple(hydra.utils.instantiate(recipe.weights)(examples / recipe.examples)) == weights
+    assert tuple(hydra.utils.instantiate(recipe.weights)(examples / recipe.patches)) == weights
 
 
 def test_a_subset_of_phases_shares_the_whole_training_in_proportion() -> None:

@@ -28,7 +28,7 @@ def small(upscaler: bool = False, **options: object) -> TeacherModule:
     torch.manual_seed(0)
     network = Upscaler(8, (1, 2)) if upscaler else BodyMorpher(8, (1, 2))
     start_unmoved(network)
-    settings: dict[str, object] = {"phases": [Phase(1.0)], "warmup_examples": 0, **options}
+    settings: dict[str, object] = {"phases": [Phase(1.0)], "warmup_triples": 0, **options}
     return TeacherModule(network, ADAM, Steps([], [1.0]), **settings)  # type: ignore[arg-type]
 
 
@@ -46,7 +46,7 @@ def fit(module: TeacherModule, steps: int, folder: Path) -> None:
     L.Trainer(
         accelerator="cpu", max_epochs=-1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=folder,
-        callbacks=[Budget(examples=steps * len(batch.pose), progress_by="examples")],
+        callbacks=[Budget(count=steps * len(batch.pose), progress_by="poses")],
     ).fit(module, torch.utils.data.DataLoader([batch] * steps, batch_size=None))  # type: ignore[arg-type] # fmt: skip
 
 
@@ -58,7 +58,7 @@ def test_both_networks_learn_to_move(tmp_path: Path, upscaler: bool) -> None:
     assert torch.equal(start.warped, batch.image) or float((start.warped - batch.image).abs().max()) < 1e-5
     fit(module, 60, tmp_path)
     after = F.l1_loss(module(batch.image, batch.pose).merged, batch.posed)
-    assert module.examples_seen == 240
+    assert module.triples_seen == 240
     assert after < 0.6 * F.l1_loss(before["student"], batch.posed)
     assert after < 0.8 * F.l1_loss(batch.image, batch.posed)
 
@@ -98,7 +98,7 @@ def test_the_coarse_phase_sees_the_body_morpher_and_five_views() -> None:
 
 
 def test_the_rate_rises_over_examples(tmp_path: Path) -> None:
-    module = small(warmup_examples=16)
+    module = small(warmup_triples=16)
     rates = []
 
     class Watch(L.Callback):

@@ -21,8 +21,8 @@ def test_two_processes_distil_one_student(tmp_path: Path) -> None:
         *("student.face_morpher={width: 16, depth: 3}", "validation.checks=0"),
         *("recipe.face_morpher.stream.batch_size=16", "recipe.body_rotator.stream={batch_size: 64, patches: 8}"),
         *("evaluation.poses=1", "evaluation.speed=false", f"targets={tmp_path / 'targets'}", f"out={tmp_path / 'out'}"),
-        *(f"recipe.face_morpher.examples={EXAMPLES}", "recipe.face_morpher.progress_by=examples"),
-        *(f"recipe.body_rotator.examples={16 * EXAMPLES}", "recipe.body_rotator.progress_by=examples"),
+        *(f"recipe.face_morpher.poses={EXAMPLES}", "recipe.face_morpher.progress_by=poses"),
+        *(f"recipe.body_rotator.patches={16 * EXAMPLES}", "recipe.body_rotator.progress_by=patches"),
     ]
     environment = {**os.environ, "THADISTILL_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -33,6 +33,6 @@ def test_two_processes_distil_one_student(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["psnr"] > 10
     for part, batch, examples in (("face", 16, EXAMPLES), ("body", 64 * 8, 16 * EXAMPLES)):
         kept = torch.load(tmp_path / "out" / part / "final.ckpt", weights_only=True)
-        spent = kept["callbacks"]["Budget"]["examples"]
+        spent = kept["callbacks"]["Budget"]["count"]
         assert spent == examples
         assert kept["global_step"] == examples // (2 * batch)  # each step takes a batch of each process

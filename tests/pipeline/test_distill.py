@@ -77,7 +77,7 @@ def test_without_a_clock_training_ends_with_its_last_example(
 ) -> None:
     monkeypatch.setattr("thadistill.pipeline.targets.default_budget", lambda config: 0.01)
     config = composed(
-        "recipe=paper", "budget_minutes=null", "recipe.face_morpher.examples=80", "recipe.body_rotator.examples=20",
+        "recipe=paper", "budget_minutes=null", "recipe.face_morpher.poses=80", "recipe.body_rotator.patches=20",
         "recipe.body_rotator.stream.batch_size=2", f"targets={targets / 'paper'}", f"out={tmp_path / 'run'}",
         "validation.checks=2",
     )  # fmt: skip
@@ -87,5 +87,5 @@ def test_without_a_clock_training_ends_with_its_last_example(
     assert "no clock" in (tmp_path / "run" / "report.md").read_text()
     for part, examples in (("face", 80), ("body", 20)):
         kept = torch.load(tmp_path / "run" / part / "final.ckpt", weights_only=True)
-        assert kept["callbacks"]["Budget"]["examples"] == examples
+        assert kept["callbacks"]["Budget"]["count"] == examples
         assert len(list((tmp_path / "run" / part / "grids").glob("*.png"))) == 3  # two checks, and the end

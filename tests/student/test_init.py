@@ -85,6 +85,39 @@ def test_a_recipe_leaves_a_start_as_it_is() -> None:
         assert torch.equal(found[name], value)
 
 
+@pytest.mark.parametrize("recipe", ["warm", "fast", "paper"])
+def test_any_recipe_leaves_a_students_own_weights_as_they_are(recipe: str, tmp_path: Path) -> None:
+    face, body = networks(0)
+    image = torch.full((4, 512, 512), -1.0)
+    image[:, 100:400, 150:350] = 0.5
+    folder = CharacterModel(image, face, body).save(tmp_path / "model")
+    sizes = ["student.body_rotator.width_scale=0.05", "student.face_morpher={width: 16, depth: 3}"]
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        config = compose("distill", overrides=[f"recipe={recipe}", f"init={folder}", *sizes])
+    module = student_module(config, "body_rotator", image=image)
+    for name, value in body.state_dict().items():
+        assert torch.equal(module.student().state_dict()[name], value), name  # those on the facial pose too
+    found = student_module(config, "face_morpher").network.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in face.state_dict().items())
+
+
+def test_what_is_given_is_taken_with_an_init_too() -> None:
+    given = ["recipe.body_rotator.position_gain=3.0", "recipe.body_rotator.near_identity_init=true"]
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        config = compose("distill", overrides=["recipe=warm", *given, "recipe.face_morpher.position_gain=2.0"])
+    body, face = BodyRotator(), FaceMorpher()
+    apply_init(body, "body_rotator", "warm")
+    apply_init(face, "face_morpher", "warm")
+    trained = student_module(config, "body_rotator", image=torch.zeros(4, 512, 512)).student()
+    torch.testing.assert_close(trained.last_linear.weight[:2], 0.01 * body.last_linear.weight[:2])
+    first, expected = (net.siren_layers[0][0].linear.weight[:, :2] for net in (trained, body))  # type: ignore[index]
+    torch.testing.assert_close(first, 3 * expected)
+    first, expected = (
+        net.siren.sine_layers[0].linear.weight[:, :2] for net in (student_module(config, "face_morpher").network, face)
+    )
+    torch.testing.assert_close(first, 2 * expected)
+
+
 def test_what_cannot_be_started_from_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "init.safetensors"
     save_init(path, *networks(0))

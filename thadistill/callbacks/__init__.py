@@ -3,6 +3,7 @@
 from thadistill.callbacks.best import BestCheckpoint
 from thadistill.callbacks.budget import Budget
 from thadistill.callbacks.checks import Checks
+from thadistill.callbacks.diverged import StopDiverged
 from thadistill.callbacks.frame_rate import FrameRate
 from thadistill.callbacks.grids import ImageGrids
 from thadistill.callbacks.progress import BudgetBar, SaidProgress
@@ -18,5 +19,6 @@ __all__ = [
     "ImageGrids",
     "SaidProgress",
     "Scene",
+    "StopDiverged",
     "StudentVsTeacher",
 ]

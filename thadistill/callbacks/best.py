@@ -21,11 +21,11 @@ class BestCheckpoint(L.Callback):
     those that don't, and for students that must reach a frame rate.
 
     Args:
-        scene: student and teacher.
         folder: the training's.
+        scene: student and teacher; None, where a teacher's network is trained: ``val/psnr`` decides.
         poses: validation poses that quality is judged on.
-        figure: of QualityMetrics; the highest is best (``flow_epe_px``, ``stlpips`` and ``lpips``: the lowest). A face
-            morpher is judged by ``face_psnr``.
+        figure: of QualityMetrics; the highest is best (``flow_epe_px``, ``stlpips`` and ``lpips``: the lowest). A body
+            rotator without a trained face morpher is judged with the teacher's face, a face morpher by ``face_psnr``.
         fps_floor: frames a second that a state must reach, compiled for ``runtime``; 0: not measured. When none does,
             the training ends with an error, as nothing it made may be used.
         runtime: see FrameRate.
@@ -34,14 +34,18 @@ class BestCheckpoint(L.Callback):
 
     def __init__(
         self,
-        scene: Scene,
         folder: str | Path,
+        scene: Scene | None = None,
         poses: int = 16,
         figure: str = "psnr",
         fps_floor: float = 0.0,
         runtime: str = "exact",
         restore: bool = True,
     ) -> None:
+        if scene is None and fps_floor > 0:
+            raise UserError(
+                f"BestCheckpoint: fps_floor={fps_floor} is for students; expected 0 where a teacher is trained"
+            )
         self.scene, self.path, self.poses = scene, Path(folder) / "best.ckpt", poses
         self.figure, self.fps_floor, self.runtime, self.restore = figure, fps_floor, runtime, restore
         self.best: dict[str, Any] | None = None
@@ -66,17 +70,11 @@ class BestCheckpoint(L.Callback):
     def _check(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        body = isinstance(module.network, BodyRotator)
-        name = self.figure if body else "face_psnr"
-        extra = (name,) if name in ("stlpips", "lpips") else ()
-        figures = self.scene.quality(module, trainer.global_step, self.poses, extra).figures
-        if name not in figures:
-            raise UserError(f"BestCheckpoint: figure={name}; expected one of {', '.join(figures)}")
-        value = figures[name] * (-1 if name in ("flow_epe_px", "stlpips", "lpips") else 1)
+        name, value = self._value(trainer, module)
         if self.best is not None and value <= self.best["value"]:
             return
         fps = None
-        if body and self.fps_floor > 0:
+        if self.scene is not None and isinstance(module.network, BodyRotator) and self.fps_floor > 0:
             fps = float(self.scene.frame_rate(module, trainer.global_step, self.runtime)["student_fps"])
             self.fastest = max(self.fastest, fps)
             if fps < self.fps_floor:
@@ -84,6 +82,19 @@ class BestCheckpoint(L.Callback):
         self.best = {"value": value, "figure": name, "step": trainer.global_step, "fps": fps}
         with replacing(self.path) as temporary:
             torch.save({**self.best, "state_dict": module.state_dict()}, temporary)
+
+    def _value(self, trainer: L.Trainer, module: L.LightningModule) -> tuple[str, float]:
+        """What the present state is judged by, and how good it is: more is better."""
+        if self.scene is None:
+            return "val/psnr", float(trainer.callback_metrics["val/psnr"])
+        name, extra = "face_psnr", ()
+        if isinstance(module.network, BodyRotator):
+            name = self.scene.named(self.figure)
+            extra = (self.figure,) if self.figure in ("stlpips", "lpips") else ()  # type: ignore[assignment]
+        figures = self.scene.quality(module, trainer.global_step, self.poses, extra).figures
+        if name not in figures:
+            raise UserError(f"BestCheckpoint: figure={self.figure}; expected one of {', '.join(figures)}")
+        return name, figures[name] * (-1 if self.figure in ("flow_epe_px", "stlpips", "lpips") else 1)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "fastest": self.fastest}

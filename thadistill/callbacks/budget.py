@@ -1,4 +1,4 @@
-"""Budget: ends a training after minutes or examples, and tells the module how far along it is."""
+"""Budget: ends a training after minutes, or so many poses, patches or triples, and tells the module how far it is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import lightning as L
 
+from thadistill.errors import UserError
+
 
 class Budget(L.Callback):
     """Sets ``module.progress`` before each batch and stops the trainer when it reaches 1.
@@ -14,19 +16,31 @@ class Budget(L.Callback):
     Args:
         minutes: wall-clock time from the first batch, validation and checkpoints included; earlier runs of the same
             training count. None: no limit.
-        examples: examples over all processes: rows of each batch's first field. None: no limit.
-        progress_by: which of the two the schedules follow; the other only ends the training.
+        count: over all processes, rows of each batch's first field: poses of a face morpher, patches of a body rotator,
+            triples of a teacher. None: no limit.
+        progress_by: which of the two the schedules follow, ``minutes`` or ``counted``; the other only ends the training.
+        counted: what ``count`` is called.
 
     What was spent is in the checkpoint, so an interrupted training continues on the same schedule.
+
+    Raises: UserError when what the schedules are to follow has no limit.
     """
 
-    def __init__(self, minutes: float | None = None, examples: int | None = None, progress_by: str = "minutes") -> None:
-        limits = {"minutes": minutes, "examples": examples}
-        if progress_by not in limits or limits[progress_by] is None:
-            raise ValueError(f"progress_by={progress_by} needs a limit on minutes or examples; got {limits}")
-        self.minutes, self.examples, self.progress_by = minutes, examples, progress_by
+    def __init__(
+        self,
+        minutes: float | None = None,
+        count: int | None = None,
+        progress_by: str = "minutes",
+        counted: str = "poses",
+    ) -> None:
+        limits = {"minutes": minutes, counted: count}
+        if progress_by not in limits:
+            raise UserError(f"progress_by={progress_by}; expected minutes or {counted}")
+        if limits[progress_by] is None:
+            raise UserError(f"progress_by={progress_by}, and {progress_by} is null; expected a number of {progress_by}")
+        self.minutes, self.count, self.progress_by, self.counted = minutes, count, progress_by, counted
         self.seconds_before = 0.0
-        self.examples_seen = 0
+        self.seen = 0
         self._started: float | None = None
 
     @property
@@ -39,8 +53,8 @@ class Budget(L.Callback):
         shares = {}
         if self.minutes is not None:
             shares["minutes"] = self.seconds / (60 * self.minutes) if self.minutes > 0 else 1.0
-        if self.examples is not None:
-            shares["examples"] = self.examples_seen / self.examples
+        if self.count is not None:
+            shares[self.counted] = self.seen / self.count
         return shares
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -55,7 +69,7 @@ class Budget(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.examples_seen += len(batch[0]) * trainer.world_size
+        self.seen += len(batch[0]) * trainer.world_size
         self._follow(trainer, pl_module)
 
     def _follow(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -65,10 +79,10 @@ class Budget(L.Callback):
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "examples": self.examples_seen}
+        return {"seconds": self.seconds, "count": self.seen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds_before, self.examples_seen = state_dict["seconds"], state_dict["examples"]
+        self.seconds_before, self.seen = state_dict["seconds"], state_dict["count"]
 
 
 def _of_the_first(trainer: L.Trainer, value: float) -> float:

@@ -13,23 +13,24 @@ LATE = 0.9  # of the progress: near the end, but within the budget
 
 
 class FrameRate(L.Callback):
-    """``speed/student_ms``, ``speed/student_fps``, ``speed/teacher_ms`` and others, in every logger, twice in a training.
+    """``speed/student_ms``, ``speed/student_fps``, ``speed/teacher_ms`` and others, in every logger, once in a training.
 
-    At the start and once 90 % are done: the sizes don't change, but which pixels a runtime may skip does. Each takes
-    seconds, of the training's budget. A face morpher's training is passed over: it is a small part of a frame.
+    When 90 % are done; ``first=True`` also at the start: the sizes don't change, but the machine may. Each takes a second
+    or a few, of the training's budget. A face morpher's training is passed over: it is a small part of a frame.
 
     Args:
         scene: student and teacher.
-        folder: the training's; not used.
         runtime: ``exact``, ``reduced``, or another of thadistill.runtime.
+        first: whether it is also measured at the start.
     """
 
-    def __init__(self, scene: Scene, folder: object = None, runtime: str = "exact") -> None:
-        self.scene, self.runtime = scene, runtime
+    def __init__(self, scene: Scene, runtime: str = "exact", first: bool = False) -> None:
+        self.scene, self.runtime, self.first = scene, runtime, first
         self.late = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._measure(trainer, pl_module)
+        if self.first:
+            self._measure(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

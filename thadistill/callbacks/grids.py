@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import wandb
 from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
@@ -48,4 +47,4 @@ class ImageGrids(L.Callback):
         picture.save(self.folder / f"{trainer.global_step:07d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.experiment.log({"val/grid": wandb.Image(picture), "trainer/global_step": trainer.global_step})
+                logger.log_image("val/grid", [picture], step=trainer.global_step)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import lightning as L
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from thadistill.data.target_cache import Targets
 from thadistill.images import STUDENT_FACE_REGION
-from thadistill.lit.base import plain_copy
 from thadistill.metrics.collection import QualityMetrics
 from thadistill.metrics.evaluate import cached_targets
 from thadistill.metrics.frame_rate import student_frame_rate, teacher_frame_rate
 from thadistill.metrics.image import masked_psnr, psnr
-from thadistill.outputs import StudentOutput
 from thadistill.pose import FACIAL_SIZE
+from thadistill.runtime.region import tiles_of
+from thadistill.runtime.visible import BORDER, TILE
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
+from thadistill.student.body_rotator import Motion
 from thadistill.teacher import Teacher
 
 FACE_FIGURES = ("face_psnr", "eye_mouth_psnr")
@@ -50,7 +54,7 @@ class Scene:
         validation: teacher targets it neither trains on nor is reported on, ``posed`` for a body rotator, ``face`` for a
             face morpher.
         mask: the face mask.
-        partner: the other, trained network; None: the teacher's face stands in for a face morpher.
+        partner: the other, trained network; None: the teacher's face stands in for a face morpher, and figures say so.
         teacher: whose frame rate is told beside the student's.
     """
 
@@ -65,13 +69,14 @@ class Scene:
     def quality(self, module: L.LightningModule, step: int, poses: int, perceptual: Sequence[str] = ()) -> Quality:
         """Quality of the network as it is now, at ``step``, on the first ``poses`` validation poses.
 
-        A face morpher's are ``face_psnr`` and ``eye_mouth_psnr``; a body rotator's those of QualityMetrics.
+        A face morpher's are ``face_psnr`` and ``eye_mouth_psnr``; a body rotator's those of QualityMetrics, or, where no
+        trained face morpher is there yet, with the teacher's face: ``psnr_teacher_face`` and so on.
         """
         key = (step, poses, tuple(perceptual))
         if key not in self._quality:
-            network = plain_copy(cast(nn.Module, module.network)).eval()
+            network = copy.deepcopy(cast(nn.Module, module.network)).eval()
             count = min(poses, len(self.validation))
-            with torch.inference_mode():
+            with torch.inference_mode(), isolate_rng():  # what is looked at must not change by it
                 if isinstance(network, FaceMorpher):
                     self._quality = {key: self._faces(network, count)}
                 else:
@@ -81,21 +86,27 @@ class Scene:
     def frame_rate(self, module: L.LightningModule, step: int, runtime: str) -> dict[str, Any]:
         """Frame times of the student as it is now, and of the teacher; see thadistill.metrics.frame_rate.
 
-        Without a trained face morpher one of the published size stands in: the time does not depend on what it learnt.
+        Few frames are timed, and the pixels are those that the teacher paints in the validation poses: a runtime that
+        looks for its own takes many times as long. Without a trained face morpher one of the published size stands in:
+        the time does not depend on what it learnt.
         """
         if (step, runtime) not in self._speed:
             before = next(iter(self._speed.values()), {})
-            network = cast(BodyRotator, plain_copy(cast(nn.Module, module.network)))
-            device = next(network.parameters()).device
-            face = FaceMorpher() if self.partner is None else plain_copy(self.partner)
-            model = CharacterModel(self.image, cast(FaceMorpher, face), network).to(device).eval()
-            speed = student_frame_rate(model, runtime)
-            if "teacher_ms" in before:  # the teacher does not change
-                speed["teacher_ms"] = before["teacher_ms"]
-            elif self.teacher is not None:
-                speed |= teacher_frame_rate(self.teacher, self.image)
+            network = copy.deepcopy(cast(BodyRotator, module.network))
+            with isolate_rng():
+                model = self._model(network, next(network.parameters()).device)
+                options = {"visible": self._painted()} if runtime in ("exact", "reduced") else {}
+                speed = student_frame_rate(model, runtime, frames=5, max_seconds=0.5, **options)
+                if "teacher_ms" in before:  # the teacher does not change
+                    speed["teacher_ms"] = before["teacher_ms"]
+                elif self.teacher is not None:
+                    speed |= teacher_frame_rate(self.teacher, self.image, frames=1)
             self._speed = {(step, runtime): speed}
         return self._speed[step, runtime]
+
+    def _painted(self) -> Bool[np.ndarray, "512 512"]:
+        alpha = torch.stack([self.validation.get("posed", index)[3] for index in range(len(self.validation))])
+        return tiles_of((alpha.amax(0) > -0.99).cpu().numpy(), TILE, BORDER)
 
     def _faces(self, network: FaceMorpher, count: int) -> Quality:
         device = next(network.parameters()).device
@@ -116,25 +127,41 @@ class Scene:
     def _bodies(self, network: BodyRotator, count: int, perceptual: Sequence[str]) -> Quality:
         device = next(network.parameters()).device
         metrics = QualityMetrics(self.mask, tuple(perceptual), per_pose=True).to(device)
-        face_morpher = None if self.partner is None else self.partner.to(device)
+        # exact but for rounding, and several times as fast as the network itself
+        student = self._model(network, device).compile(runtime="exact", visible=False)
         pictures = []
         for index, (given, target) in enumerate(cached_targets(self.validation, self.image)):
             if index == count:
                 break
             pose, target = given.to(device), type(target)(*(x.to(device) for x in target))
-            teachers = STUDENT_FACE_REGION.crop(target.face_morphed)
-            face = teachers if face_morpher is None else face_morpher(pose[:, :FACIAL_SIZE])
-            motion = network(pose)
-            posed = network.render(motion, STUDENT_FACE_REGION.paste(self.image.to(device), face))
-            student = StudentOutput(posed.blended, posed.warped, *_outputs(motion), face)
-            metrics.update(student, target, torch.tensor([index]))
-            pictures.append((target.posed[0].cpu(), posed.blended[0].cpu()))
+            out = student(pose)
+            if self.partner is None:
+                posed = network.render(Motion(out.grid_change, out.alpha, out.color_change), target.face_morphed)
+                face = STUDENT_FACE_REGION.crop(target.face_morphed)
+                out = out._replace(posed=posed.blended, warped=posed.warped, face=face)
+            metrics.update(out, target, torch.tensor([index]))
+            pictures.append((target.posed[0].cpu(), out.posed[0].cpu()))
         result = metrics.compute()
         rows = result.pop("per_pose")
-        hidden = {"n", *(FACE_FIGURES if face_morpher is None else ())}
-        figures = {k: v for k, v in result.items() if isinstance(v, (int, float)) and k not in hidden}
-        return Quality(figures, rows, self.validation.pose[:count], "psnr", pictures)
+        figures = {k: v for k, v in result.items() if isinstance(v, (int, float)) and k != "n"}
+        if self.partner is None:
+            figures = _with_teacher_face(figures)
+            rows = [_with_teacher_face(row) for row in rows]
+        return Quality(figures, rows, self.validation.pose[:count], self.named("psnr"), pictures)
+
+    def named(self, figure: str) -> str:
+        """What :meth:`quality` calls a body rotator's ``figure``: without a partner, ``psnr`` is ``psnr_teacher_face``."""
+        return figure if self.partner is not None or figure in _WITHOUT_FACE else f"{figure}_teacher_face"
+
+    def _model(self, network: BodyRotator, device: torch.device) -> CharacterModel:
+        face = FaceMorpher() if self.partner is None else copy.deepcopy(self.partner)
+        return CharacterModel(self.image, face, network).to(device).eval()
 
 
-def _outputs(motion: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return motion.grid_change, motion.color_change, motion.alpha
+_WITHOUT_FACE = ("index", "flow_epe_px")  # figures that are the same whoever paints the face
+
+
+def _with_teacher_face(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures by names that say that the face was the teacher's; those of the face itself are left out."""
+    kept = {name: value for name, value in figures.items() if name not in FACE_FIGURES}
+    return {name if name in _WITHOUT_FACE else f"{name}_teacher_face": value for name, value in kept.items()}

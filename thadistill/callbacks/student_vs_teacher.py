@@ -8,9 +8,9 @@ from typing import Any
 
 import lightning as L
 import torch
-import wandb
 from jaxtyping import Float
 from lightning.pytorch.loggers import WandbLogger
+from PIL import Image
 from torch import Tensor
 
 from thadistill.callbacks.scene import Quality, Scene
@@ -18,12 +18,15 @@ from thadistill.files import write_csv
 from thadistill.metrics.pictures import comparison_grid
 from thadistill.pose import POSE_PARAMETERS
 
+ENOUGH = 16  # poses; halves of fewer say nothing of a single parameter
+
 
 class StudentVsTeacher(L.Callback):
     """At every check: ``quality/NAME`` for QualityMetrics' names, in every logger; pictures and tables in ``folder``.
 
-    ``worst-STEP.png`` shows the worst poses, ``poses.csv`` has the last check's row a pose, ``pose_parameters.csv`` and
-    ``.png`` what error goes with each parameter. Its seconds count on the training's budget.
+    ``worst-STEP.png`` shows the worst poses, ``poses.csv`` has the last check's row per pose, ``pose_parameters.csv`` and
+    ``.png`` what error goes with each parameter, where there are 16 poses or more. Its seconds count on the training's
+    budget. While there is no trained face morpher, a body rotator has the teacher's face: ``quality/psnr_teacher_face``.
 
     Args:
         scene: student and teacher.
@@ -34,7 +37,7 @@ class StudentVsTeacher(L.Callback):
     """
 
     def __init__(
-        self, scene: Scene, folder: str | Path, poses: int = 16, worst: int = 3, perceptual: Sequence[str] = ()
+        self, scene: Scene, folder: str | Path, poses: int = 4, worst: int = 3, perceptual: Sequence[str] = ()
     ) -> None:
         self.scene, self.folder = scene, Path(folder) / "quality"
         self.poses, self.worst, self.perceptual = poses, worst, tuple(perceptual)
@@ -53,14 +56,16 @@ class StudentVsTeacher(L.Callback):
         picture = comparison_grid([quality.pictures[i] for i in worst], captions, height=256)
         picture.save(self.folder / f"worst-{trainer.global_step:07d}.png")
         write_csv(self.folder / "poses.csv", quality.rows)
-        table = error_by_parameter(quality)
-        write_csv(self.folder / "pose_parameters.csv", table)
-        parameter_plot(table, self.folder / "pose_parameters.png")
+        shown = {"quality/worst": picture}
+        if len(quality.rows) >= ENOUGH:
+            table = error_by_parameter(quality)
+            write_csv(self.folder / "pose_parameters.csv", table)
+            parameter_plot(table, self.folder / "pose_parameters.png")
+            shown["quality/pose_parameters"] = Image.open(self.folder / "pose_parameters.png")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                shown = {"quality/worst": wandb.Image(picture), "trainer/global_step": trainer.global_step}
-                shown["quality/pose_parameters"] = wandb.Image(str(self.folder / "pose_parameters.png"))
-                logger.experiment.log(shown)
+                for name, image in shown.items():
+                    logger.log_image(name, [image], step=trainer.global_step)
 
 
 def error_by_parameter(quality: Quality) -> list[dict[str, Any]]:

@@ -40,7 +40,7 @@ class BodyBatch(NamedTuple):
     fifth of its step.
     """
 
-    corner: Int[Tensor, "n 2"]  # top, left; first, since a patch is the example that budgets count
+    corner: Int[Tensor, "n 2"]  # top, left; first, since patches are what budgets count
     pose: Float[Tensor, "b 45"]
     posed: Float[Tensor, "n 4 p p"]
     grid_change: Float[Tensor, "n 2 p p"]
@@ -55,10 +55,11 @@ class FacePixels(IterableDataset[FaceBatch]):
         targets: face targets.
         mask: the face mask on the crop.
         batch_size: poses a batch. pixels: pixels a pose; None takes all 16,384, as the paper does.
-        mask_weight: of the loss. Pixels are drawn in proportion to 1 + mask_weight * mask and then all weigh the same, so
-            the expected loss is the paper's, with less noise.
+        mask_weight: of the loss. Pixels are drawn in proportion to 1 + mask_weight * mask and then all weigh the same:
+            importance sampling, by which the expected loss is the paper's, with less noise, where ``error_share`` is 0.
         error_share: of the pixels, drawn in proportion to the above times the error that ``errors`` has there; 0 ignores it,
-            as the paper does.
+            as the paper does. Nothing is weighed back, so the expected loss is then another: it counts a pixel the more
+            the worse the student is there.
         seed: of the stream; ``start`` batches are skipped by drawing from a stream of their own.
         also: posed targets, whose faces are drawn from as well; one that poses share counts once.
         errors: where the student errs; the module that trains on the pixels fills it.
@@ -134,7 +135,8 @@ class BodyPatches(IterableDataset[BodyBatch]):
         visible_share: the share of patches drawn where the character is ever seen, in proportion to how much of the patch
             that is; the others fall anywhere, so that the background is learned as well.
         error_share: of the patches, drawn in proportion to the above times the error that ``errors`` has there; 0 ignores
-            it, as the paper does.
+            it, as the paper does. Nothing is weighed back, neither this nor ``visible_share``: the expected loss counts a
+            place the more the worse the student is there, the paper's counts all pixels alike.
         seed, start: as for :class:`FacePixels`.
         errors: where the student errs; the module that trains on the patches fills it.
         most: poses to grow to, where another process adds to the targets meanwhile; 0: none does.

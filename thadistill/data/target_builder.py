@@ -83,6 +83,7 @@ def open_cache(
     image: Float[Tensor, "4 512 512"],
     poses: PoseSequence,
     folder: str | Path | None = None,
+    shard: int = SHARD,
 ) -> TargetCache:
     """The cache of these targets, new or as far as it was built; in the user's cache folder, or in ``folder``.
 
@@ -90,7 +91,7 @@ def open_cache(
     """
     poses.first(1)
     key = CacheKey(kind, teacher.name, teacher.fingerprint(), hash_tensor(image), poses.label)
-    return TargetCache(targets_folder() / f"{kind}-{key.digest}" if folder is None else folder, key)
+    return TargetCache(targets_folder() / f"{kind}-{key.digest}" if folder is None else folder, key, shard)
 
 
 def build_targets(
@@ -102,6 +103,7 @@ def build_targets(
     batch_size: int = 4,
     seconds: float | None = None,
     report: Callable[[int], None] = lambda done: None,
+    timed: Callable[[float], None] = lambda seconds: None,
 ) -> int:
     """Fills ``cache`` up to ``count`` poses, continuing what is there; or until ``seconds``, if given, have passed or the
     disk has little room left.
@@ -109,12 +111,12 @@ def build_targets(
     At least one shard is built whatever the time. Shards that another run is building are left to it, unless it ends
     before they are there; at the end they are waited for, after ``seconds`` only where others behind them would else be
     lost. Several processes of one run share the work by data.distributed. ``report`` is told how many poses of this call
-    are on disk. Returns the poses now in the cache.
+    are on disk, ``timed`` how many seconds per pose a shard took. Returns the poses now in the cache.
 
     Raises: UserError when the disk is full.
     """
     end = None if seconds is None else time.monotonic() + seconds
-    parts = shard_poses(poses, count)
+    parts = shard_poses(poses, count, cache.shard)
     device = next(teacher.parameters(), torch.empty(0)).device
     image = image[None].to(device)
     slowest = 0.0
@@ -128,11 +130,13 @@ def build_targets(
             for free in (*others, index):  # those first whose run ended: they come earlier
                 started = time.monotonic()
                 if _build_shard(cache, free, teacher, image, parts[free], batch_size, wait=0.0):
-                    slowest = max(slowest, time.monotonic() - started)
+                    took = time.monotonic() - started
+                    slowest = max(slowest, took)
+                    timed(took / cache.shard)
                 else:
                     left.append(free)
             others = left
-        report(min(count, (index + 1) * SHARD))
+        report(min(count, (index + 1) * cache.shard))
     for index in others:
         wait = -1.0  # however long: without the first there is no cache, and a gap makes what lies behind it useless
         if end is not None and index and not any(map(cache.has_shard, range(index + 1, len(parts)))):
@@ -178,12 +182,12 @@ def shard_lock(cache: TargetCache, index: int) -> FileLock:
     return FileLock(cache.folder / f".shard-{index:05d}.lock")
 
 
-def shard_poses(poses: PoseSequence, count: int) -> list[Float[Tensor, "_n 45"]]:
+def shard_poses(poses: PoseSequence, count: int, shard: int = SHARD) -> list[Float[Tensor, "_n 45"]]:
     """The poses of each shard that ``count`` poses need; of a file that ends within a shard, the whole ones."""
-    shards = -(-count // SHARD)
-    sequence = poses.first(shards * SHARD)
-    shards = min(shards, len(sequence) // SHARD) if len(sequence) % SHARD else shards
-    return [sequence[index * SHARD : (index + 1) * SHARD] for index in range(shards)]
+    shards = -(-count // shard)
+    sequence = poses.first(shards * shard)
+    shards = min(shards, len(sequence) // shard) if len(sequence) % shard else shards
+    return [sequence[index * shard : (index + 1) * shard] for index in range(shards)]
 
 
 def shard_targets(

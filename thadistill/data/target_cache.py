@@ -1,7 +1,7 @@
 """Target cache: teacher outputs on disk, keyed by what made them, in shards that appear whole or not at all.
 
     FOLDER/manifest.json          the key and what it was made of
-    FOLDER/shard-00000/*.npy      SHARD poses: one array a field
+    FOLDER/shard-00000/*.npy      the poses of a shard: one array a field
 
 A cache belongs to an endless pose sequence (a seed, or a file): asking for more poses adds shards, and every run on the
 same character, teacher and sequence shares them. Warped images, alphas and colours are not kept: the losses recompute the
@@ -30,7 +30,7 @@ from thadistill.kernels.patches import cut_patches
 from thadistill.pose import POSE_PARAMETERS
 
 FORMAT = 1  # raise when a field's meaning changes: old caches are then refused
-SHARD = 16  # poses; the largest piece of work that an interruption can lose
+SHARD = 16  # poses of a shard; the largest piece of work that an interruption can lose
 
 Kind = Literal["posed", "face"]
 # posed: pose [n, 45], posed [n, 4, 512, 512], grid_change [n, 2, 512, 512], face_region [n, 4, 192, 192] (face-morphed)
@@ -71,12 +71,13 @@ class TargetCache:
     Args:
         folder: where it lies.
         key: what it must have been made of.
+        shard: poses of a shard, where the cache is new; what is there keeps its own.
 
     Raises: UserError when the folder holds a cache of another key.
     """
 
-    def __init__(self, folder: str | Path, key: CacheKey) -> None:
-        self.folder, self.key = Path(folder), key
+    def __init__(self, folder: str | Path, key: CacheKey, shard: int = SHARD) -> None:
+        self.folder, self.key, self.shard = Path(folder), key, shard
         manifest = self.folder / "manifest.json"
         if manifest.is_file():
             found = _read_manifest(manifest)
@@ -88,13 +89,15 @@ class TargetCache:
                     f"{self.folder} holds targets with key {found.get('digest')}; expected {key.digest} "
                     f"(changed: {', '.join(changed) or 'format'}): rebuild with 'rm -r {self.folder}' and the same command"
                 )
+            kept = found.get("shard", SHARD)
+            self.shard = kept if isinstance(kept, int) else SHARD
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.write_manifest()
 
     def write_manifest(self) -> None:
         """Writes the key and the number of whole shards; called again when a build ends."""
-        content = {"digest": self.key.digest, "key": asdict(self.key), "shard": SHARD, "count": len(self)}
+        content = {"digest": self.key.digest, "key": asdict(self.key), "shard": self.shard, "count": len(self)}
         with replacing(self.folder / "manifest.json") as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n")
 
@@ -111,7 +114,7 @@ class TargetCache:
         count = 0
         while self.has_shard(count):
             count += 1
-        return count * SHARD
+        return count * self.shard
 
     def write_shard(self, index: int, fields: Mapping[str, Tensor]) -> None:
         """Puts shard ``index`` on disk: all its fields at once, by renaming a finished folder."""
@@ -154,14 +157,14 @@ class Targets:
     """
 
     def __init__(self, cache: TargetCache, count: int, device: torch.device | str | None) -> None:
-        self._cache, self._device = cache, device
+        self._cache, self._device, self._shard = cache, device, cache.shard
         self._faces: Tensor | None = None
         self._shards: dict[str, list[Tensor]] = {name: [] for name in FIELDS[cache.key.kind]}
         self.count = 0
         self._take(count)
 
     def _take(self, count: int) -> None:
-        for index in range(len(self._shards["pose"]), -(-count // SHARD)):
+        for index in range(len(self._shards["pose"]), -(-count // self._shard)):
             for name, shards in self._shards.items():
                 path = self._cache.shard_folder(index) / f"{name}.npy"
                 try:
@@ -185,9 +188,9 @@ class Targets:
         Raises: UserError when a shard is damaged.
         """
         shards = len(self._shards["pose"])
-        while shards * SHARD < most and self._cache.has_shard(shards):
+        while shards * self._shard < most and self._cache.has_shard(shards):
             shards += 1
-        count = min(most, shards * SHARD)
+        count = min(most, shards * self._shard)
         if count <= self.count:
             return False
         self._take(count)
@@ -198,7 +201,7 @@ class Targets:
 
     def get(self, name: str, index: int, region: tuple[slice, slice] | None = None) -> Tensor:
         """Field ``name`` of one pose as float32 [c, h, w], or only a (rows, columns) region of it."""
-        value = self._shards[name][index // SHARD][index % SHARD]
+        value = self._shards[name][index // self._shard][index % self._shard]
         return (value if region is None else value[:, region[0], region[1]]).float()
 
     @property
@@ -210,7 +213,7 @@ class Targets:
         have = 0 if self._faces is None else len(self._faces)
         if have < len(self.first_of):
             shards = self._shards["face_region"]
-            new = torch.stack([shards[index // SHARD][index % SHARD] for index in self.first_of[have:]])
+            new = torch.stack([shards[index // self._shard][index % self._shard] for index in self.first_of[have:]])
             self._faces = new if self._faces is None else torch.cat([self._faces, new])
         assert self._faces is not None
         return self._faces

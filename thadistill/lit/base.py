@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from thadistill.data.error_map import ErrorMap
@@ -28,9 +27,11 @@ class StudentModule(L.LightningModule, ABC):
         learning_rate: factor on that rate at each progress.
         errors: is told where the network was off in each batch, for a stream that draws by it.
 
-    ``progress`` runs from 0 to 1 and is set from outside (callbacks.budget): the module does not know whether examples
-    or minutes are counted.
+    ``progress`` runs from 0 to 1 and is set from outside (callbacks.budget): the module does not know whether minutes
+    or, say, poses are counted. ``counted``: what the rows of a batch's first field are.
     """
+
+    counted: str
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class StudentModule(L.LightningModule, ABC):
         self.learning_rate = learning_rate
         self.errors = errors
         self.progress = 0.0
+        self._lr_scales: list[tuple[Tensor, Tensor]] = []
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Matrices of features to features, marked ``matrices`` for optimisers that treat them as such, and the rest.
@@ -52,7 +54,7 @@ class StudentModule(L.LightningModule, ABC):
         First layers, which see coordinates and pose, and the last belong to the rest.
         """
         layers = [layer for layer in self.network.modules() if isinstance(layer, SineLayer)]
-        inner = [_learned(layer.linear) for layer in layers if not layer.first]
+        inner = [layer.linear.weight for layer in layers if not layer.first]
         ids = {id(parameter) for parameter in inner}
         rest = [parameter for parameter in self.network.parameters() if id(parameter) not in ids]
         return [{"params": inner, "matrices": True}, {"params": rest, "matrices": False}]
@@ -69,6 +71,24 @@ class StudentModule(L.LightningModule, ABC):
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
             for group in optimizer.param_groups:
                 group["lr"] = group["full_lr"] * factor
+
+    def scale_lr(self, parameter: Tensor, scale: Tensor) -> None:
+        """Has every step of ``parameter`` taken times ``scale``, which broadcasts to it; 0 keeps a weight as it is."""
+        if bool((scale != 1).any()):
+            self._lr_scales.append((parameter, scale))
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        before = [parameter.detach().clone() for parameter, _ in self._lr_scales]
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        with torch.no_grad():
+            for (parameter, scale), old in zip(self._lr_scales, before, strict=True):
+                parameter.sub_(old).mul_(scale.to(parameter.device)).add_(old)
 
     @abstractmethod
     def losses(self, batch: Any) -> dict[str, Tensor]:
@@ -87,31 +107,7 @@ class StudentModule(L.LightningModule, ABC):
         if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         values = {f"train/{name}": value.detach() for name, value in losses.items()}
-        self.log_dict({**values, "train/progress": self.progress}, batch_size=batch_size)
-
-
-def _learned(linear: nn.Conv2d) -> Tensor:
-    """The tensor that the optimiser has of a layer's weight."""
-    if not parametrize.is_parametrized(linear, "weight"):
-        return linear.weight
-    given = cast(nn.ModuleDict, linear.parametrizations)["weight"]
-    return cast(Tensor, given.original)
-
-
-def plain_copy(network: nn.Module) -> nn.Module:
-    """A copy of a network in training as it is used and saved: without what only training needs."""
-    network = copy.deepcopy(network)
-    for layer in list(network.modules()):
-        if parametrize.is_parametrized(layer):
-            # behind the learned ones, as published files have biases
-            others = dict(layer.named_parameters(recurse=False))
-            names = [*cast(nn.ModuleDict, layer.parametrizations), *others]
-            values = {name: getattr(layer, name).detach().clone() for name in names}
-            # not remove_parametrizations: copies share a class with their original, and it takes the class apart
-            layer.__class__ = layer.__class__.__bases__[0]
-            del layer.parametrizations
-            for name in others:
-                delattr(layer, name)
-            for name, value in values.items():
-                layer.register_parameter(name, nn.Parameter(value))
-    return network
+        optimizers = self.optimizers()
+        groups = (optimizers[0] if isinstance(optimizers, list) else optimizers).param_groups
+        rates = {f"train/lr_{number}": float(group["lr"]) for number, group in enumerate(groups)}
+        self.log_dict({**values, **rates, "train/progress": self.progress}, batch_size=batch_size)

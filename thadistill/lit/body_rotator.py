@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from thadistill.data.error_map import ErrorMap
 from thadistill.data.sampling import BodyBatch
 from thadistill.errors import UserError
 from thadistill.images import FACE_REGION
 from thadistill.kernels.patches import Matched, match_patches, warp_patches
-from thadistill.lit.base import OptimizerFactory, StudentModule, plain_copy
+from thadistill.lit.base import OptimizerFactory, StudentModule
 from thadistill.lit.losses import RotatorTerms, rotator_terms
 from thadistill.lit.schedule import LearningRate
-from thadistill.metrics.flow import grid_change_epe_px
+from thadistill.metrics.flow import grid_change_epe_px, visible_pixels
 from thadistill.metrics.image import psnr
 from thadistill.pose import FACIAL_SIZE, POSE_SIZE
 from thadistill.student.body_rotator import BodyRotator, Motion, Posed
@@ -30,26 +30,7 @@ ROTATION_COLUMNS = slice(FACIAL_SIZE - POSE_SIZE, None)
 _FACE_CORNER = (FACE_REGION.top, FACE_REGION.left)
 
 
-class Scaled(nn.Module):
-    """Parametrisation: a tensor is a free one times constants, which steps of the free one are multiplied by.
-
-    A constant of 0 is for what is zero and stays it.
-    """
-
-    def __init__(self, scale: Float[Tensor, "*s"]) -> None:
-        super().__init__()
-        self.register_buffer("scale", scale, persistent=False)
-        self.scale: Tensor
-
-    def forward(self, free: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-        return free * self.scale
-
-    def right_inverse(self, value: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-        """The free tensor that gives ``value``."""
-        return torch.where(self.scale == 0, 0.0, value / self.scale)
-
-
-def start_quietly(network: BodyRotator) -> None:
+def shrink_outputs(network: BodyRotator) -> None:
     """Shrinks the last layer: offsets of a fraction of a pixel, faint alphas and colours."""
     with torch.no_grad():
         factors = torch.tensor([0.01, 0.01, 0.1, 0.2, 0.2, 0.2, 0.2])
@@ -58,21 +39,9 @@ def start_quietly(network: BodyRotator) -> None:
         network.last_linear.bias.mul_(0.1)
 
 
-def slow_pose_inputs(network: BodyRotator, facial_lr_scale: float, rotation_lr_scale: float) -> None:
-    """Has the levels learn their weights on the pose at shares of the others' rate.
-
-    Those on the facial pose, unless at the full rate, begin at zero in the first level and stay zero in the finer ones.
-    """
-    for number, layers in enumerate(network.siren_layers):
-        linear = cast(SineLayer, cast(nn.ModuleList, layers)[0]).linear
-        rates = torch.ones(1, linear.weight.shape[1], 1, 1)
-        rates[:, ROTATION_COLUMNS] = rotation_lr_scale
-        if facial_lr_scale != 1:
-            rates[:, FACIAL_COLUMNS] = 0 if number else facial_lr_scale
-            with torch.no_grad():
-                linear.weight[:, FACIAL_COLUMNS] = 0
-        if (rates != 1).any():
-            parametrize.register_parametrization(linear, "weight", Scaled(rates))
+def first_layers(network: BodyRotator) -> list[nn.Conv2d]:
+    """The layer of each level that sees position and pose."""
+    return [cast(SineLayer, cast(nn.ModuleList, layers)[0]).linear for layers in network.siren_layers]
 
 
 class BodyRotatorModule(StudentModule):
@@ -82,22 +51,27 @@ class BodyRotatorModule(StudentModule):
         network, optimizer, learning_rate: see StudentModule.
         weights: the four weights at each progress.
         image: the character image, network space. It is warped with the TEACHER's face pasted in, as in the paper.
-        grid_lr_scale: the last layer's rows for the grid change are learned as this times a free matrix: its outputs are a
-            hundredth of the colours', and steps that suit those shake it by pixels. 1 is the paper's.
-        facial_lr_scale: learning-rate scale of the first level's weights on the pose's 39 facial values, which begin at
-            zero; the finer levels' stay zero. Bodies depend on faces little (0.13 pixels of motion) but in 39 dimensions:
-            with few poses a rotator mostly overfits to them. 0: not at all. 1: all levels' weights, as in the paper.
+        grid_lr_scale: learning-rate scale of the last layer's rows for the grid change: its outputs are a hundredth of the
+            colours', and steps that suit those shake it by pixels. 1 is the paper's.
+        facial_lr_scale: learning-rate scale of the first level's weights on the pose's 39 facial values; below 1, the finer
+            levels' stay as they began. Bodies depend on faces little (0.13 pixels of motion) but in 39 dimensions: with
+            few poses a rotator mostly overfits to them. 0: not at all. 1: all levels' weights, as in the paper.
         rotation_lr_scale: learning-rate scale of all levels' weights on the pose's 6 rotation values: a pretrained init
             learned them from more poses than a run sees. 1 is the paper's.
-        near_identity_init: the first outputs are small: no motion, faint paint. False in the paper.
+        near_identity_init: the first outputs are small: no motion, faint paint. False in the paper, and for pretrained
+            weights.
+        zero_facial_init: all levels' weights on the facial values begin at zero. False in the paper, and for pretrained
+            weights.
         position_gain: the first level's initial weights on the position are multiplied by it. 1 in the paper, which draws
-            them as if all 47 inputs were coordinates: no faster than 0.6 radians across half the image.
+            them as if all 47 inputs were coordinates: no faster than 0.6 radians across half the image. 1 for
+            pretrained weights.
         errors: is told how far the blended image was off on each patch, for a stream that draws by it.
 
     Raises: UserError when facial_lr_scale is not a number from 0 to 1, or rotation_lr_scale none above 0, to 1.
     """
 
     network: BodyRotator
+    counted = "patches"
 
     def __init__(
         self,
@@ -110,6 +84,7 @@ class BodyRotatorModule(StudentModule):
         facial_lr_scale: float = 1.0,
         rotation_lr_scale: float = 1.0,
         near_identity_init: bool = False,
+        zero_facial_init: bool = False,
         position_gain: float = 1.0,
         errors: ErrorMap | None = None,
     ) -> None:
@@ -123,21 +98,28 @@ class BodyRotatorModule(StudentModule):
         self.weights = weights
         self._faces: tuple[Tensor | None, Tensor] = (None, torch.empty(0))
         if near_identity_init:
-            start_quietly(network)
+            shrink_outputs(network)
+        first = first_layers(network)
         with torch.no_grad():
-            cast(SineLayer, cast(nn.ModuleList, network.siren_layers[0])[0]).linear.weight[:, :2] *= position_gain
-        slow_pose_inputs(network, facial_lr_scale, rotation_lr_scale)
-        if grid_lr_scale != 1:
-            rows = torch.tensor([grid_lr_scale, grid_lr_scale, 1, 1, 1, 1, 1])
-            parametrize.register_parametrization(network.last_linear, "weight", Scaled(rows[:, None, None, None]))
-            parametrize.register_parametrization(network.last_linear, "bias", Scaled(rows))
+            first[0].weight[:, :2] *= position_gain
+            for linear in first if zero_facial_init else []:
+                linear.weight[:, FACIAL_COLUMNS] = 0
+        for number, linear in enumerate(first):
+            scale = torch.ones(1, linear.weight.shape[1], 1, 1)
+            scale[:, ROTATION_COLUMNS] = rotation_lr_scale
+            scale[:, FACIAL_COLUMNS] = 0 if number and facial_lr_scale != 1 else facial_lr_scale
+            self.scale_lr(linear.weight, scale)
+        rows = torch.tensor([grid_lr_scale, grid_lr_scale, 1, 1, 1, 1, 1])
+        self.scale_lr(network.last_linear.weight, rows[:, None, None, None])
+        assert network.last_linear.bias is not None
+        self.scale_lr(network.last_linear.bias, rows)
         # channels last in memory: the warp reads whole pixels
         self.register_buffer("image", image.permute(1, 2, 0).contiguous().permute(2, 0, 1), persistent=False)
         self.image: Tensor
 
     def student(self) -> BodyRotator:
         """A copy of the network as it is used and saved."""
-        return cast(BodyRotator, plain_copy(self.network))
+        return copy.deepcopy(self.network)
 
     def pose(self, batch: BodyBatch) -> tuple[Motion, Posed]:
         """The student's motion and images on the batch's patches."""
@@ -182,10 +164,11 @@ class BodyRotatorModule(StudentModule):
 
     def validation_step(self, batch: BodyBatch, batch_idx: int) -> dict[str, Tensor]:
         motion, posed = self.pose(batch)
-        visible = batch.posed[:, 3:] > -0.99
         values = {
             "val/psnr": psnr(posed.blended, batch.posed).mean(),
-            "val/flow_epe_px": grid_change_epe_px(motion.grid_change, batch.grid_change, visible).mean(),
+            "val/flow_epe_px": grid_change_epe_px(
+                motion.grid_change, batch.grid_change, visible_pixels(batch.posed)
+            ).mean(),
         }
         self.log_dict(values, prog_bar=True, batch_size=len(batch.pose))
         return {"teacher": batch.posed, "student": posed.blended}

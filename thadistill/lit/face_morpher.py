@@ -24,11 +24,13 @@ class FaceMorpherModule(StudentModule):
         network, optimizer, learning_rate: see StudentModule.
         mask_weight: 20 in the paper. Streams that draw pixels by this weight send a mask of zeros.
         position_gain: the first layer's initial weights on the position are multiplied by it. 1 in the paper, which draws
-            them as if all 41 inputs were coordinates: no faster than 0.7 radians across half the crop.
+            them as if all 41 inputs were coordinates: no faster than 0.7 radians across half the crop. 1 for
+            pretrained weights.
         errors: is told how far each pixel was off, for a stream that draws by it.
     """
 
     network: FaceMorpher
+    counted = "poses"
 
     def __init__(
         self,

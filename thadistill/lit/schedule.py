@@ -1,6 +1,6 @@
 """Schedules: learning rate and loss weights as functions of progress, which runs from 0 to 1 over a training.
 
-Progress is examples seen over examples planned, or time spent over the budget: see callbacks.budget.
+Progress is poses, patches or triples seen over those planned, or time spent over the budget: see callbacks.budget.
 """
 
 from __future__ import annotations

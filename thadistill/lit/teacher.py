@@ -49,7 +49,7 @@ class TeacherModule(L.LightningModule):
         network: what is trained; from scratch or with published weights in it.
         optimizer: makes the optimiser; its rate is the largest used (paper: Adam(0.5, 0.999), 1e-4).
         learning_rate: factor on that rate at each progress.
-        warmup_examples: the rate rises from 0 over these many examples, whatever the budget (paper: 5,000).
+        warmup_triples: the rate rises from 0 over so many triples, whatever the budget (paper: 5,000).
         phases: in order; the last one's ``until`` is 1.
         perceptual: the features; may be None only where no phase weighs them.
         coarse: a trained body morpher, kept as it is, for the upscaler's phases that need it; at half the size.
@@ -60,6 +60,8 @@ class TeacherModule(L.LightningModule):
     Raises: UserError when the phases do not suit the network.
     """
 
+    counted = "triples"
+
     def __init__(
         self,
         network: nn.Module,
@@ -67,7 +69,7 @@ class TeacherModule(L.LightningModule):
         learning_rate: LearningRate,
         phases: Sequence[Phase],
         perceptual: PerceptualLoss | None = None,
-        warmup_examples: int = 5000,
+        warmup_triples: int = 5000,
         coarse: BodyMorpher | None = None,
     ) -> None:
         super().__init__()
@@ -83,12 +85,12 @@ class TeacherModule(L.LightningModule):
                 "a phase is coarse; expected stage=upscaler with coarse=FOLDER, which holds a trained body_morpher.pt"
             )
         self.network, self.optimizer, self.learning_rate = network, optimizer, learning_rate
-        self.phases, self.warmup_examples = list(phases), warmup_examples
+        self.phases, self.warmup_triples = list(phases), warmup_triples
         # in lists: neither belongs in checkpoints or among what is trained
         self._perceptual = [] if perceptual is None else [perceptual]
         self._coarse = [] if coarse is None else [coarse.eval().requires_grad_(False)]
         self.progress = 0.0
-        self.examples_seen = 0
+        self.triples_seen = 0
 
     @property
     def phase(self) -> Phase:
@@ -137,7 +139,7 @@ class TeacherModule(L.LightningModule):
     def training_step(self, batch: Triple, batch_idx: int) -> Tensor:
         terms = self.losses(self(batch.image, batch.pose), batch.posed)
         values = {f"train/{name}": value.detach() for name, value in terms.items()}
-        place = {"train/progress": self.progress, "train/examples": float(self.examples_seen)}
+        place = {"train/progress": self.progress, "train/triples": float(self.triples_seen)}
         self.log_dict({**values, **place}, batch_size=len(batch.pose))
         return terms["loss"]
 
@@ -167,21 +169,21 @@ class TeacherModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: Triple, batch_idx: int) -> None:
         # the batch at hand counts: the first step would have a rate of 0
-        seen = self.examples_seen + len(batch.pose) * self.trainer.world_size
-        warm = min(1.0, seen / self.warmup_examples) if self.warmup_examples else 1.0
+        seen = self.triples_seen + len(batch.pose) * self.trainer.world_size
+        warm = min(1.0, seen / self.warmup_triples) if self.warmup_triples else 1.0
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         for group in optimizer.param_groups:
             group["lr"] = group["full_lr"] * warm * self.learning_rate(self.progress)
 
     def on_train_batch_end(self, outputs: Any, batch: Triple, batch_idx: int) -> None:
-        self.examples_seen += len(batch.pose) * self.trainer.world_size
+        self.triples_seen += len(batch.pose) * self.trainer.world_size
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["examples_seen"] = self.examples_seen
+        checkpoint["triples_seen"] = self.triples_seen
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.examples_seen = checkpoint["examples_seen"]
+        self.triples_seen = checkpoint["triples_seen"]
 
     def _beside_to_device(self) -> None:
         for module in (*self._perceptual, *self._coarse):

@@ -34,7 +34,9 @@ from thadistill.metrics.frame_rate import student_frame_rate, teacher_frame_rate
 from thadistill.metrics.image import psnr
 from thadistill.outputs import StudentOutput, TargetOutput
 from thadistill.pipeline.fit import face_morpher_step, train_body_rotator, train_face_morpher, trained_face_morpher
-from thadistill.pipeline.report import distill_report, environment, given_overrides
+from thadistill.pipeline.kernels import ready_kernels
+from thadistill.pipeline.loggers import tell_result
+from thadistill.pipeline.report import commit, distill_report, environment, given_overrides, versions
 from thadistill.pipeline.run_state import Run
 from thadistill.pipeline.targets import TargetSets, budget_of, check_targets, training_ends
 from thadistill.pipeline.worker import Worker, has_worker
@@ -60,10 +62,18 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         console.print(f"{shown(out)} is done already; delete it or give another out= to distil again", soft_wrap=True)
         return json.loads((out / "metrics.json").read_text())
     check_student(config)
+    with run.alone():
+        return _distill(config, out, process_started, run, device, budget)
+
+
+def _distill(
+    config: DictConfig, out: Path, process_started: float, run: Run, device: torch.device, budget: float | None
+) -> dict[str, Any]:
+    process_started += ready_kernels(device)
     character: Character = hydra.utils.instantiate(config.character)
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device)
     seed_everything(config.seed, verbose=False)
-    run.save()
+    run.record(config, {"commit": commit(), "versions": versions(), "overrides": given_overrides()})
     began = time.time() - (time.monotonic() - process_started) - 60 * run.minutes
     with run.stage("start", process_started) as stage:
         stage["detail"] = "imports, weights, character"
@@ -112,7 +122,7 @@ def _one_by_one(run: Run, config: DictConfig, character: Character, sets: Target
     share = None if sets.budget is None else config.recipe.face_morpher.share * sets.budget
     face, mask = face_morpher_step(run, config, character, targets, lambda: share, out / "face")
     scene = Scene(character.image, targets["validation"], mask, face, sets.teacher)
-    body = _body_rotator_step(run, config, character, targets, sets.budget, out, scene=scene)
+    body = _body_rotator_step(run, config, character, targets, sets.budget, out, scene)
     return Trained(face, body, mask, targets["evaluation"])
 
 
@@ -128,13 +138,17 @@ def _with_worker(
         stage["detail"] = f"{sets.fill('posed', posed, some, wanted.minutes)} to begin with"
     targets["posed"] = posed.open()
     progress = BudgetBar("body rotator", also=worker.look)
-    body = _body_rotator_step(run, config, character, targets, sets.budget, out, progress=progress, most=wanted.most)
+    scene = Scene(character.image, targets["validation"], character.face_mask, teacher=sets.teacher)
+    body = _body_rotator_step(run, config, character, targets, sets.budget, out, scene, progress, wanted.most)
     with run.stage("face morpher") as stage:
         worker.wait()
         stage["detail"] = "waiting for the second process"
     run.take_in(out / "face", "worker")
     face, mask = trained_face_morpher(config, out / "face"), load_face_mask(out / "face" / "face_mask.png")
-    return Trained(face, body, mask, sets.cache("evaluation").open(config.evaluation.poses))
+    cache, wanted = sets.cache("evaluation"), config.evaluation.poses
+    if len(cache) < wanted:
+        console.print(f"the budget was short: evaluated on {len(cache)} of evaluation.poses={wanted}")
+    return Trained(face, body, mask, cache.open(min(len(cache), wanted)))
 
 
 def _body_rotator_step(
@@ -144,7 +158,7 @@ def _body_rotator_step(
     targets: Mapping[str, Targets],
     budget: float | None,
     out: Path,
-    scene: Scene | None = None,
+    scene: Scene,
     progress: L.Callback | None = None,
     most: int = 0,
 ) -> BodyRotator:
@@ -233,6 +247,7 @@ def _write(
     extra = {key: metrics[key] for key in ("psnr_teacher_face", "psnr_unmoved")}
     write_json(out / "metrics.json", {**metrics, **summary})
     write_text(out / "report.md", distill_report({**summary, **extra}, metrics))
+    tell_result(config, out, metrics, grid)
     run.state["done"] = True
     run.save()
 
@@ -251,9 +266,18 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
     check_targets(config)
     run = Run(out, config)
     check_student(config, [config.module])
+    with run.alone():
+        return _train_one(config, out, process_started, run, device, budget)
+
+
+def _train_one(
+    config: DictConfig, out: Path, process_started: float, run: Run, device: torch.device, budget: float | None
+) -> float:
+    process_started += ready_kernels(device)
     character: Character = hydra.utils.instantiate(config.character)
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device)
     seed_everything(config.seed, verbose=False)
+    run.record(config, {"commit": commit(), "versions": versions(), "overrides": given_overrides()})
     with run.stage("start", process_started):
         pass
     targets = TargetSets(config, teacher, character.image, budget).build(run, SETS[config.module])

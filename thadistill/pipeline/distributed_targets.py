@@ -99,7 +99,7 @@ def predict_targets(
     trainer: L.Trainer = hydra.utils.instantiate(
         settings, **placed(settings), logger=False, enable_checkpointing=False, callbacks=[ShardBar(cache.key.kind)]
     )
-    builder = ShardBuilder(cache, teacher, image, shard_poses(poses, count), batch_size)
+    builder = ShardBuilder(cache, teacher, image, shard_poses(poses, count, cache.shard), batch_size)
     with torch.inference_mode():
         trainer.predict(builder, return_predictions=False)
     trainer.strategy.barrier("targets")

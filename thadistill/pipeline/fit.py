@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import pickle
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ import lightning as L
 import torch
 from jaxtyping import Float
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 from torch import Tensor
 
-from thadistill.callbacks import Budget, BudgetBar, Checks, ImageGrids, Scene
+from thadistill.callbacks import Budget, BudgetBar, Checks, ImageGrids, Scene, StopDiverged
+from thadistill.callbacks.diverged import TrainingDiverged
+from thadistill.console import console
 from thadistill.data.character import Character
 from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
 from thadistill.data.error_map import ErrorMap
@@ -29,6 +31,8 @@ from thadistill.devices import keep_freed_memory, placed, trainer_device
 from thadistill.errors import UserError
 from thadistill.images import STUDENT_FACE_REGION, save_face_mask
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
+from thadistill.pipeline.loggers import ContinuedCSV, finish, loggers, tell_hyperparameters
+from thadistill.pipeline.report import commit, versions
 from thadistill.pipeline.run_state import Run
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.student import BodyRotator, FaceMorpher
@@ -36,11 +40,6 @@ from thadistill.student.face_morpher import FACE_SIZE
 from thadistill.student.init import Part, apply_init
 
 SAVE_EVERY = timedelta(seconds=30)  # what an interruption can cost
-# What a recipe does to random weights would spoil pretrained ones.
-WITH_INIT: dict[Part, dict[str, Any]] = {
-    "face_morpher": {"position_gain": 1.0},
-    "body_rotator": {"near_identity_init": False, "position_gain": 1.0},
-}
 
 
 def quiet_lightning() -> None:
@@ -57,8 +56,6 @@ def student_module(config: DictConfig, part: Part, **own: Any) -> Any:
     """
     network = hydra.utils.instantiate(config.student[part])
     apply_init(network, part, config.init)
-    if config.init is not None:
-        own = {**WITH_INIT[part], **own}
     return hydra.utils.instantiate(config.modules[part], network=network, **own)
 
 
@@ -87,9 +84,8 @@ def train_face_morpher(
     def train(**place: Any) -> Any:
         return stream(targets, crop, mask_weight=recipe.mask_weight, also=posed, errors=errors, **place)
 
-    data = DistillDataModule(train, WholeFaces(validation, crop, config.validation.poses * 4), config.seed)
-    shown = [progress or BudgetBar("face morpher"), *compared(config, folder, scene)]
-    trainer = fit(module, data, config, recipe, minutes, folder, shown)
+    data = DistillDataModule(train, WholeFaces(validation, crop, config.validation.faces), config.seed)
+    trainer = fit(module, data, config, recipe, minutes, folder, progress or BudgetBar("face morpher"), scene)
     return module.network, trainer
 
 
@@ -153,8 +149,7 @@ def train_body_rotator(
         return stream(targets, errors=errors, most=most, **place)
 
     data = DistillDataModule(train, WholeBodies(validation, config.validation.poses), config.seed)
-    shown = [progress or BudgetBar("body rotator"), *compared(config, folder, scene)]
-    trainer = fit(module, data, config, recipe, minutes, folder, shown)
+    trainer = fit(module, data, config, recipe, minutes, folder, progress or BudgetBar("body rotator"), scene)
     return module.student(), trainer
 
 
@@ -165,14 +160,18 @@ def fit(
     recipe: DictConfig,
     minutes: float | None,
     folder: Path,
-    callbacks: Sequence[L.Callback] = (),
+    progress: L.Callback,
+    scene: Scene | None = None,
 ) -> L.Trainer:
-    """Runs the trainer under the recipe's budget; an earlier ``last.ckpt`` in ``folder`` is continued."""
+    """Runs the trainer under the recipe's budget; an earlier ``last.ckpt`` in ``folder`` is continued.
+
+    ``scene``: what callbacks compare a student with; None where a teacher's network is trained.
+    """
     quiet_lightning()
     device = trainer_device(config.trainer)
     if device.type == "cpu":
         keep_freed_memory()
-    budget = Budget(minutes, recipe.examples, recipe.progress_by)
+    budget = Budget(minutes, recipe[module.counted], recipe.progress_by, module.counted)  # type: ignore[index, arg-type]
     saving = ModelCheckpoint(
         folder, save_last=True, save_top_k=0, train_time_interval=SAVE_EVERY, enable_version_counter=False
     )
@@ -188,38 +187,63 @@ def fit(
         if not config.validation.checks:
             data.validation = None
             settings |= {"limit_val_batches": 0}
+    needed = [budget, StopDiverged(), *checks, ImageGrids(folder / "grids")]
+    configured = configured_callbacks(config, folder, scene)
+    last = folder / "last.ckpt"
+    continued = check_checkpoint(last, module) if last.is_file() else None
+    made = loggers(config, folder)
+    for logger in made if continued is not None else []:
+        if isinstance(logger, ContinuedCSV):
+            logger.continue_from(continued)  # type: ignore[arg-type]
     trainer: L.Trainer = hydra.utils.instantiate(
         config.trainer,
-        logger=loggers(config, folder),
-        callbacks=[budget, *checks, ImageGrids(folder / "grids"), saving, final, *kept, *callbacks],
+        logger=made,
+        callbacks=[*needed, saving, final, *kept, progress, *configured],
         default_root_dir=folder,
         **settings,
     )
-    last = folder / "last.ckpt"
-    if last.is_file():
-        check_checkpoint(last, module)
+    if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        tell_hyperparameters(made, config, {"commit": commit(), "versions": versions()})
     try:
         trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        raise KeyboardInterrupt from None
+    except TrainingDiverged as error:
+        last.unlink(missing_ok=True)  # what it holds may be spoilt already
+        raise SystemExit(f"thadistill: {error}") from None
+    except SystemExit as ended:
+        if isinstance(ended.code, str):
+            raise
+        raise KeyboardInterrupt from None  # Lightning's answer to Ctrl-C
     finally:
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.finish()  # or the next training of this process would go on in the same run
+        finish(trainer.loggers)
+    if trainer.fast_dev_run:  # type: ignore[attr-defined] # Lightning leaves its checkpoints out
+        trainer.save_checkpoint(folder / "final.ckpt")
     module.eval()
     return trainer
 
 
-def compared(config: DictConfig, folder: Path, scene: Scene | None) -> list[L.Callback]:
-    """The callbacks of conf/callbacks, which watch the student beside its teacher; none without a scene."""
-    chosen = config.get("callbacks") or {}
-    if scene is None:
-        return []
-    return [hydra.utils.instantiate(chosen[name], _partial_=True)(scene=scene, folder=folder) for name in chosen]
+def configured_callbacks(config: DictConfig, folder: Path, scene: Scene | None) -> list[L.Callback]:
+    """The callbacks of conf/callbacks, Lightning's own or others; those that take a ``scene`` or a ``folder`` get it.
+
+    Those that cannot do without a scene are left out where there is none, which is said.
+    """
+    made, idle = [], []
+    for name, callback in (config.get("callbacks") or {}).items():
+        if callback is None:
+            continue
+        takes = inspect.signature(hydra.utils.get_object(callback._target_)).parameters
+        given: dict[str, Any] = {"scene": scene, "folder": folder}
+        own = {key: value for key, value in given.items() if key in takes and callback.get(key) is None}
+        if "scene" in own and scene is None and takes["scene"].default is inspect.Parameter.empty:
+            idle.append(str(name))
+            continue
+        made.append(hydra.utils.instantiate(callback, _partial_=True)(**own))
+    if idle:
+        console.print(f"not in use, as no student is trained: callbacks {', '.join(idle)}")
+    return made
 
 
-def check_checkpoint(path: Path, module: L.LightningModule) -> None:
-    """Refuses a checkpoint that is cut short or another network's, before the trainer trips over it.
+def check_checkpoint(path: Path, module: L.LightningModule) -> int:
+    """The step of a checkpoint; one that is cut short or another network's is refused before the trainer trips over it.
 
     Raises: UserError.
     """
@@ -233,8 +257,4 @@ def check_checkpoint(path: Path, module: L.LightningModule) -> None:
     expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     if found != expected:
         raise UserError(f"{path} is another network's; delete it, or give another out=")
-
-
-def loggers(config: DictConfig, folder: Path) -> list[Any]:
-    """The configured loggers, each writing below ``folder`` unless its ``save_dir`` says otherwise."""
-    return [hydra.utils.instantiate({"save_dir": str(folder), **logger}) for logger in config.logger.values()]
+    return int(content["global_step"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ FIGURES = {
     "stlpips": ("ST-LPIPS", ""),
     "lpips": ("LPIPS", ""),
 }
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    packages = ("torch", "lightning", "hydra-core", "numpy")
+    named = {name: metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), "thadistill": thadistill.__version__, **named}
 
 
 def environment(device: torch.device | None = None) -> dict[str, Any]:
@@ -81,7 +89,7 @@ def distill_report(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> st
     total = sum(stage["minutes"] for stage in summary["stages"])
     env = summary["environment"]
     minutes = summary["budget_minutes"]
-    budget = "no clock: the recipe counts examples" if minutes is None else f"budget {minutes:g} minutes"
+    budget = "no clock: the recipe counts poses and patches" if minutes is None else f"budget {minutes:g} minutes"
     return f"""# {summary["character"]} distilled from {summary["teacher"]}
 
 ![teacher, student, error](preview.png)

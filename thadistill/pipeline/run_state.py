@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
 
 from thadistill.config import keyed
 from thadistill.console import FIRST_PROCESS
 from thadistill.errors import UserError
-from thadistill.files import write_json
+from thadistill.files import write_json, write_text
 
 
 class Run:
@@ -46,6 +47,34 @@ class Run:
                     f"differs: give another out=, or delete the folder"
                 )
             self.state = found
+
+    def record(self, config: DictConfig, about: Mapping[str, Any]) -> None:
+        """Puts the configuration into the folder, resolved and as it was composed, and ``about`` into ``run.json``."""
+        self.state.setdefault("about", dict(about))
+        self.save()
+        if FIRST_PROCESS:
+            write_text(self.folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+            write_text(self.folder / "config_composed.yaml", OmegaConf.to_yaml(config))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other runs out of the folder.
+
+        Raises: UserError where one is at work in it.
+        """
+        if not FIRST_PROCESS:
+            yield
+            return
+        lock = FileLock(self.folder / ".run.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"{self.folder} has another run at work in it; wait for it, or give another out=") from None
+        try:
+            yield
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
 
     def save(self) -> None:
         """Puts the state on disk; the first process's alone."""

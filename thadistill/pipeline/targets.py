@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,8 @@ from thadistill.errors import UserError, check_whole
 from thadistill.pipeline.run_state import Run
 from thadistill.teacher import Teacher
 
+_FEW = 4  # poses of a shard of validation and evaluation, and the least of them
+_JUDGED_SHARE = 0.1  # of a short budget that may go into the targets that a student is judged by
 _OTHER_FACES = 1_000_000  # added to the seed: the face morpher sees the posed targets' faces besides
 
 
@@ -41,13 +43,13 @@ def default_budget(config: DictConfig) -> float:
 def budget_of(config: DictConfig, *schedules: DictConfig) -> float | None:
     """Minutes of wall-clock that were asked for, else what suits the machine; None: no clock.
 
-    ``schedules``: the recipes, or the stage, that are to be trained. Those that count examples end with the last of them,
+    ``schedules``: the recipes, or the stage, that are to be trained. Those that count poses or patches end with the last,
     however long that takes, unless minutes are given.
 
     Raises: UserError when they are not above 0.
     """
     if config.budget_minutes is None:
-        counted = all(schedule.progress_by == "examples" for schedule in schedules)
+        counted = all(schedule.progress_by != "minutes" for schedule in schedules)
         return None if counted else default_budget(config)
     if config.budget_minutes <= 0:
         raise UserError(f"budget_minutes={config.budget_minutes}; expected minutes above 0")
@@ -66,7 +68,13 @@ def check_targets(config: DictConfig) -> None:
 
     Raises: UserError.
     """
-    for name in ("recipe.targets.face", "recipe.targets.posed", "evaluation.poses", "validation.poses"):
+    for name in (
+        "recipe.targets.face",
+        "recipe.targets.posed",
+        "evaluation.poses",
+        "validation.poses",
+        "validation.faces",
+    ):
         check_whole(name, OmegaConf.select(config, name))
     training: PoseSequence = hydra.utils.instantiate(config.recipe.targets.poses)
     for name in ("evaluation", "validation"):
@@ -107,7 +115,8 @@ def validation_poses(config: DictConfig) -> int:
 class Wanted(NamedTuple):
     """One of a distillation's target sets, of ``most`` poses; ``minutes``: at most, None for all that it takes.
 
-    ``low_precision``: see :meth:`thadistill.teacher.Teacher.low_precision`.
+    ``low_precision``: see :meth:`thadistill.teacher.Teacher.low_precision`. ``shard``: poses of a shard; small where few
+    poses are wanted, as whole ones are made.
     """
 
     kind: Kind
@@ -115,6 +124,7 @@ class Wanted(NamedTuple):
     most: int
     minutes: float | None = None
     low_precision: bool = False
+    shard: int = SHARD
 
 
 SETS = ("posed", "face", "validation", "validation_face", "evaluation")
@@ -146,6 +156,7 @@ class TargetSets:
     ) -> None:
         self.config, self.teacher, self.image = config, teacher, image
         self.budget, self.say = budget, say
+        self._seconds: dict[Kind, float] = {}  # that a pose took
         recipe = config.recipe.targets
         training: PoseSequence = hydra.utils.instantiate(recipe.poses)
         faces = faces_beside(training)
@@ -156,9 +167,11 @@ class TargetSets:
             return None if budget is None else slower * share * budget
 
         self.wanted = {
-            "validation": Wanted("posed", validation, watched),
-            "validation_face": Wanted("face", validation, max(watched, 4 * config.validation.poses)),
-            "evaluation": Wanted("posed", PoseSequence(seed=config.evaluation.seed), config.evaluation.poses),
+            "validation": Wanted("posed", validation, watched, shard=_FEW),
+            "validation_face": Wanted("face", validation, max(watched, config.validation.faces), shard=_FEW),
+            "evaluation": Wanted(
+                "posed", PoseSequence(seed=config.evaluation.seed), config.evaluation.poses, shard=_FEW
+            ),
             "face": Wanted("face", faces, recipe.face, minutes(recipe.face_share), recipe.low_precision),
             "posed": Wanted("posed", training, most_posed(config), minutes(recipe.posed_share), recipe.low_precision),
         }
@@ -168,26 +181,59 @@ class TargetSets:
         folder = None if self.config.targets is None else Path(self.config.targets) / name
         wanted = self.wanted[name]
         with self.precision(name):
-            return open_cache(wanted.kind, self.teacher, self.image, wanted.poses, folder)
+            return open_cache(wanted.kind, self.teacher, self.image, wanted.poses, folder, wanted.shard)
 
     def precision(self, name: str) -> AbstractContextManager[None]:
         """Within it, the teacher computes as this set asks for; its key says so."""
         return self.teacher.low_precision() if self.wanted[name].low_precision else nullcontext()
 
-    def build(self, run: Run, names: Iterable[str]) -> dict[str, Targets]:
-        """Builds sets one after the other, each a step of ``run``; those that an earlier call planned are as they were."""
+    def build(self, run: Run, names: Sequence[str], left: Callable[[], float] | None = None) -> dict[str, Targets]:
+        """Builds sets one after the other, each a step of ``run``; those that an earlier call planned are as they were.
+
+        ``left``: minutes that there are for all of them, which what follows must not lose. Where they are too few, sets
+        that take a share of the budget end earlier, and of those that a student is judged by there are fewer poses.
+        """
         made = {}
-        for name in names:
+        for number, name in enumerate(names):
             cache, wanted, step = self.cache(name), self.wanted[name], f"targets: {name.replace('_', ' ')}"
             before, count = len(cache), run.state["plan"].get(f"{name}_poses", wanted.most)
             minutes = None if wanted.minutes is None else max(0.0, wanted.minutes - run.spent(step))
             with run.stage(step) as stage:
+                if left is not None and minutes is not None:
+                    # a shard for this process, one for whoever shares the work: then it is known how long a pose takes
+                    began = time.monotonic()
+                    self.fill(name, cache, min(2 * SHARD if name == "posed" else SHARD, count), None)
+                    minutes -= (time.monotonic() - began) / 60
+                    minutes = max(0.0, min(minutes, left() - self._minutes(names[number + 1 :])))
+                elif left is not None and f"{name}_poses" not in run.state["plan"]:
+                    count = self._affordable(name, count, left() - self._minutes(names[number + 1 :], least=True))
                 have = self.fill(name, cache, count, minutes)
                 used = run.planned(f"{name}_poses", functools.partial(min, have, count))
                 why = ", as many as the disk has room for" if have < count and crowded(cache) else ""
                 stage["detail"] = f"{used} poses, {max(0, have - before)} new{why}"
             made[name] = cache.open(used)
         return made
+
+    def _minutes(self, names: Iterable[str], least: bool = False) -> float:
+        """What sets take, as far as is known how long a pose does: a shard, or, of those judged by, all or the least."""
+        trained = judged = 0.0
+        for name in names:
+            wanted = self.wanted[name]
+            known = self._seconds.get(wanted.kind, max(self._seconds.values(), default=0.0)) / 60
+            new = (SHARD if wanted.minutes is not None else _FEW if least else wanted.most) - len(self.cache(name))
+            if wanted.minutes is not None:
+                trained += known * max(0, new)
+            else:
+                judged += known * max(0, new)
+        return trained + (judged if self.budget is None else min(judged, _JUDGED_SHARE * self.budget))
+
+    def _affordable(self, name: str, count: int, minutes: float) -> int:
+        """How many of ``count`` poses can be made in ``minutes``, in whole shards; those that are there cost nothing."""
+        wanted, have = self.wanted[name], len(self.cache(name))
+        known = self._seconds.get(wanted.kind, max(self._seconds.values(), default=0.0)) / 60
+        if not known or known * max(0, count - have) <= minutes:
+            return count
+        return min(count, max(_FEW, have, int((have + max(0.0, minutes) / known) // _FEW * _FEW)))
 
     def complete(self, *names: str) -> dict[str, Targets]:
         """Sets of all the poses that the recipe asks for, however long the missing ones take."""
@@ -204,10 +250,18 @@ class TargetSets:
             return len(cache)
         say, seconds, title = self.say, None if minutes is None else 60 * minutes, name.replace("_", " ")
         given = (cache, self.teacher, self.image, self.wanted[name].poses, count)
+
+        def timed(took: float) -> None:
+            self._seconds[self.wanted[name].kind] = took
+
         with self.precision(name):
             if say is None:
-                return _fill(*given, seconds, title)
-            return build_targets(*given, seconds=seconds, report=lambda done: say(f"teacher: {done} poses, {title}"))
+                return _fill(*given, seconds, title, timed)
+
+            def report(done: int) -> None:
+                say(f"teacher: {done} poses, {title}")
+
+            return build_targets(*given, seconds=seconds, report=report, timed=timed)
 
 
 def _fill(
@@ -218,6 +272,7 @@ def _fill(
     count: int,
     seconds: float | None,
     name: str,
+    timed: Callable[[float], None],
 ) -> int:
     """:func:`build_targets` under a progress bar; nothing happens where the cache has enough."""
     if len(cache) >= count:
@@ -232,4 +287,4 @@ def _fill(
             share = max(done / count, 0 if seconds is None else (time.monotonic() - started) / seconds)
             bar.update(task, completed=min(1.0, share) * count, note=f"{done} poses")
 
-        return build_targets(cache, teacher, image, poses, count, seconds=seconds, report=report)
+        return build_targets(cache, teacher, image, poses, count, seconds=seconds, report=report, timed=timed)

@@ -21,6 +21,7 @@ from thadistill.errors import UserError
 from thadistill.lit.perceptual_loss import PerceptualLoss
 from thadistill.lit.teacher import Phase, TeacherModule, start_unmoved
 from thadistill.pipeline.fit import fit
+from thadistill.pipeline.report import commit, given_overrides, versions
 from thadistill.pipeline.run_state import Run
 from thadistill.pipeline.targets import budget_of
 from thadistill.teacher.face_stages import FaceStages
@@ -39,7 +40,13 @@ def train_teacher(config: DictConfig, out: Path) -> float:
     Raises: UserError.
     """
     trainer_device(config.trainer)
-    Run(out, config).save()
+    run = Run(out, config)
+    with run.alone():
+        return _train(config, out, run)
+
+
+def _train(config: DictConfig, out: Path, run: Run) -> float:
+    run.record(config, {"commit": commit(), "versions": versions(), "overrides": given_overrides()})
     seed_everything(config.seed, verbose=False)
     module = build_module(config)
     split = build_split(config)
@@ -49,11 +56,11 @@ def train_teacher(config: DictConfig, out: Path) -> float:
     )
     data = DistillDataModule(
         partial(TripleStream, split.train, config.stage.batch_size),
-        TripleBatches(split.test, config.validation.poses * 32),
+        TripleBatches(split.test, config.validation.triples),
         config.seed,
     )
     minutes = budget_of(config, config.stage)
-    trainer = fit(module, data, config, config.stage, minutes, out, [BudgetBar(config.stage.name)])
+    trainer = fit(module, data, config, config.stage, minutes, out, BudgetBar(config.stage.name))
     if trainer.is_global_zero:
         for name, network in named_networks(config.stage.name, module.network).items():
             torch.save(network.state_dict(), out / f"{name}.pt")

@@ -58,19 +58,14 @@ class Work:
 def has_worker(config: DictConfig, device: torch.device) -> bool:
     """Whether a second process pays and may be had: on CPUs of two threads or more, under budgets of minutes.
 
-    Budgets in examples promise the same result on every run, so there all targets are made before; callbacks that compare
-    a whole student with its teacher need the face before the body.
+    Budgets in poses and patches promise the same result on every run, so there all targets are made before.
     """
     recipe = config.recipe
     by_minutes = {recipe.face_morpher.progress_by, recipe.body_rotator.progress_by} == {"minutes"}
     alone = config.trainer.devices in (1, "1", "auto") and config.trainer.get("num_nodes", 1) == 1
+    alone = alone and not config.trainer.get("fast_dev_run")
     return bool(
-        recipe.background_worker
-        and by_minutes
-        and alone
-        and not config.get("callbacks")
-        and device.type == "cpu"
-        and torch.get_num_threads() > 1
+        recipe.background_worker and by_minutes and alone and device.type == "cpu" and torch.get_num_threads() > 1
     )
 
 
@@ -89,6 +84,7 @@ class Worker:
         self._process.start()
         tell.close()
         self._mistake: str | None = None
+        self._failure: str | None = None
         self.doing = "starting"
         torch.set_num_threads(self._all - own)
 
@@ -112,6 +108,8 @@ class Worker:
                 kind, text = self._receiver.recv()
                 if kind == "mistake":
                     self._mistake = text
+                elif kind == "failed":
+                    self._failure = text
                 else:
                     self.doing = text
         except EOFError:
@@ -119,6 +117,8 @@ class Worker:
         if self._process.exitcode not in (None, 0):
             if self._mistake is not None:
                 raise UserError(self._mistake)
+            if self._failure is not None:
+                raise SystemExit(self._failure)
             raise RuntimeError(
                 f"the second process (teacher, face morpher) ended with status {self._process.exitcode} "
                 f"while {self.doing}; what it saved is kept: the same command continues"
@@ -147,6 +147,9 @@ def _run(work: Work, tell: Connection) -> None:
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except SystemExit as ended:  # a training that diverged says so
+        tell.send(("failed", str(ended.code)))
+        raise SystemExit(1) from None
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -173,11 +176,16 @@ def _teach(work: Work, tell: Connection) -> None:
         tell.send(("doing", text))
 
     sets = TargetSets(config, teacher, character.image, work.budget, work.slower, say)
-    targets = sets.build(run, ("posed", "face", "validation_face", "evaluation"))
+
+    def left() -> float:
+        """Minutes until the rotator's training ends."""
+        return training_ends(config, work.budget) - (time.time() - work.began) / 60
+
+    # where the teacher is slow, its targets must leave the face morpher its share
+    names = ("posed", "face", "validation_face", "evaluation")
+    targets = sets.build(run, names, lambda: left() - config.recipe.face_morpher.share * work.budget)
 
     def minutes() -> float:
-        """Until the rotator's training ends."""
-        spent = (time.time() - work.began) / 60
-        return max(0.02 * work.budget, training_ends(config, work.budget) - spent)
+        return max(0.02 * work.budget, left())
 
     face_morpher_step(run, config, character, targets, minutes, work.folder, SaidProgress("face morpher", say))

@@ -170,7 +170,7 @@ def product(x: Float16[Tensor, "p k"], matrix: Float16[Tensor, "k c"]) -> Float[
     return x.float() @ matrix.float()
 
 
-def half_turn_sine(phase: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+def half_turn_sine(phase: Float[Tensor, " *s"]) -> Float[Tensor, " *s"]:
     """sin(pi t), t reduced to one turn first."""
     return torch.sin(math.pi * (phase - 2 * torch.round(phase / 2)))
 

@@ -9,7 +9,11 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#ifdef _OPENMP
 #include <omp.h>
+#else
+static int omp_get_thread_num() { return 0; }
+#endif
 
 #include "vectors.hpp"
 

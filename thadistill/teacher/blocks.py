@@ -113,6 +113,6 @@ def precision_of(network: nn.Module) -> torch.dtype:
     return next(network.parameters()).dtype
 
 
-def widen(x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+def widen(x: Float[Tensor, " *s"]) -> Float[Tensor, " *s"]:
     """Half precisions to float32: positions and warps need its 24 bits; wider precisions stay."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -50,7 +50,8 @@ def sine_level(
 
     Where it rounds (see above), values that no last layer ends, for another level, are bfloat16.
     """
-    kernels = _kernels() if plane.device.type == "cpu" and plane.dtype == torch.float32 else None
+    on_cpu = {x.device.type for x in (below, features, coordinates, plane) if x is not None} == {"cpu"}
+    kernels = level_kernels() if on_cpu and plane.dtype == torch.float32 else None
     if kernels is None:
         return reference.sine_level(below, features, doubling, coordinates, plane, rest, last)
     layers = [*rest, *([] if last is None else [last])]
@@ -224,7 +225,7 @@ def _of(doubling: Doubling | None) -> tuple[int | None, int | None, int, int]:
 
 
 @functools.cache
-def _kernels() -> LevelKernels | None:
+def level_kernels() -> LevelKernels | None:
     try:
         library = load_native(_SOURCE)
     except NativeUnavailable as error:

@@ -39,7 +39,7 @@ def warp_patches(
 
     On a CPU a C++ kernel does it in one pass, where there is a compiler: torch's operations take a sixth of a step.
     """
-    kernel = _kernel() if _is_native(image, insets, grid_change) else None
+    kernel = patch_kernels() if _is_native(image, insets, grid_change) else None
     if kernel is None:
         return reference.warp_patches(image, insets, which, inset_corner, grid_change, corner)
     return _Warp.apply(grid_change, kernel, _Scene.of(image, insets, which, inset_corner, corner))
@@ -50,13 +50,13 @@ def _is_native(image: Tensor, insets: Tensor, grid_change: Tensor) -> bool:
     return (
         types
         and len(image) == 4
-        and grid_change.device.type == "cpu"
+        and {image.device.type, insets.device.type, grid_change.device.type} == {"cpu"}
         and not (image.requires_grad or insets.requires_grad)
     )
 
 
 @functools.cache
-def _kernel() -> ctypes.CDLL | None:
+def patch_kernels() -> ctypes.CDLL | None:
     try:
         library = load_native(_SOURCE)
     except NativeUnavailable as error:
@@ -80,7 +80,8 @@ def cut_patches(
     """
     first = groups[0]
     channels, side = first.shape[1:3]
-    kernel = _kernel() if first.device.type == "cpu" and first.dtype == torch.float16 else None
+    on_cpu = {first.device.type, index.device.type, corner.device.type} == {"cpu"}
+    kernel = patch_kernels() if on_cpu and first.dtype == torch.float16 else None
     if kernel is None or not all(group.is_contiguous() for group in groups):
         return reference.cut_patches(groups, index, corner, size)
     starts = torch.tensor([group.data_ptr() for group in groups])
@@ -169,7 +170,7 @@ def match_patches(
     """
     given = (channels, posed, grid_change)
     fits = all(x.dtype == torch.float32 for x in given) and _is_native(image, insets, channels)
-    kernel = _kernel() if fits else None
+    kernel = patch_kernels() if fits else None
     if kernel is None:
         return None
     return Matched(*_Match.apply(*given, kernel, weights, _Scene.of(image, insets, which, inset_corner, corner)))
