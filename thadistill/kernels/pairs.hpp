@@ -1,7 +1,8 @@
 // Products of integers in vectors of 8 lanes, and what keeps operands in AVX2's 16 registers; included by student.cpp.
 //
 // PAIR_PRODUCTS: a lane's two int16 times two others, summed in 32 bits. FOUR_PRODUCTS: its four uint8 times four int8.
-// AVX-512 VNNI has both, in student.cpp. AVX2 has pairs: a product and an addition; AVX-VNNI has both in one each.
+// AVX-512 VNNI has both, in student.cpp. AVX2 has pairs, in two instructions; AVX-VNNI has both, in one each. AVX-512
+// without VNNI gets neither: its float32 products are twice as wide, and nobody has measured its pairs.
 
 #pragma once
 

@@ -88,7 +88,11 @@ template <int FORMAT> inline void pack(const vf *phase, int32_t *word) {
         storei(word, (vi)sine(phase[0]));
     } else if constexpr (FORMAT == I16) {
         const vi a = rounded_sine<I16_ONE, 0>(phase[0]), b = rounded_sine<I16_ONE, 0>(phase[1]);
+#if defined(__AVX2__) && !defined(__AVX512F__)
+        storei(word, (vi)_mm256_blend_epi16((__m256i)a, (__m256i)(b << 16), 0xaa));
+#else
         storei(word, (a & 0xffff) | (b << 16));
+#endif
     } else {
         vi byte[4];
         for (int g = 0; g < 4; g++) byte[g] = rounded_sine<U8_ONE, 128>(phase[g]);
