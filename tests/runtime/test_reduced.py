@@ -5,27 +5,48 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from integer_reference import stage_output
 from runtime_frames import psnr
 
 from thadistill.data.poses import sample_poses
 from thadistill.errors import UserError
-from thadistill.runtime import compile_model
+from thadistill.kernels.build import cpu_flags
+from thadistill.runtime import compile_model, resolve
 from thadistill.runtime.native import NativeEngine, load_student
-from thadistill.runtime.packing import pack_layer, quantise
-from thadistill.runtime.planning import Plan
+from thadistill.runtime.native_student import build_engine
+from thadistill.runtime.packing import pack_body, pack_face, pack_layer, quantise
+from thadistill.runtime.planning import Plan, uniform_plan
 from thadistill.student import CharacterModel
 
-WITHOUT_VNNI = "avx512_vnni is absent: integer products do not run here"
+WITHOUT_PRODUCTS = "neither avx2 nor avx512_vnni: integer products do not run here"
+WITHOUT_BYTES = "neither avx_vnni nor avx512_vnni: products of bytes do not run here"
+V3 = "-march=x86-64-v3"  # AVX2 and FMA, and no more
 
 
 @pytest.fixture(scope="module", autouse=True)
-def vnni() -> None:
+def products() -> None:
     if not NativeEngine.has_integer_products():
-        pytest.skip(WITHOUT_VNNI)
+        pytest.skip(WITHOUT_PRODUCTS)
+
+
+@pytest.fixture(params=["this processor", V3])
+def flags(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The kernels of this processor, then those of x86-64-v3, which most processors have."""
+    if request.param == V3:
+        if "avx2" not in cpu_flags():
+            pytest.skip("avx2 is absent: x86-64-v3 does not run here")
+        monkeypatch.setenv("THADISTILL_NATIVE_FLAGS", V3)
+    return request.param
+
+
+def skip_without(precision: str) -> None:
+    if precision == "int8" and not NativeEngine.has_byte_products():
+        pytest.skip(WITHOUT_BYTES)
 
 
 @pytest.mark.parametrize(("precision", "least"), [("int16", 65.0), pytest.param("int8", 45.0, marks=pytest.mark.slow)])
-def test_official(official: CharacterModel, precision: str, least: float) -> None:
+def test_official(official: CharacterModel, flags: str, precision: str, least: float) -> None:
+    skip_without(precision)
     poses = sample_poses(3, seed=21)
     whole = np.ones((512, 512), bool)
     exact = compile_model(official, "native", visible=whole)(poses)
@@ -51,6 +72,7 @@ def test_still_face(official: CharacterModel) -> None:
 
 @pytest.mark.slow
 def test_int8_plan_uses_8_bits(official: CharacterModel) -> None:
+    skip_without("int8")
     fast = compile_model(official, "int8", visible=np.ones((512, 512), bool))
     assert isinstance(fast.plan, Plan)
     assert any("u8" in forms for forms in (fast.plan.face, *fast.plan.body))
@@ -58,10 +80,33 @@ def test_int8_plan_uses_8_bits(official: CharacterModel) -> None:
     assert Plan.from_arrays(fast.plan.arrays()) == fast.plan
 
 
-def test_random_student(model: CharacterModel) -> None:
+def test_random_student(model: CharacterModel, flags: str) -> None:
     poses = sample_poses(2, seed=22)
     exact = compile_model(model, "native", visible=False)(poses)
     assert psnr(compile_model(model, "int16", visible=False)(poses).posed, exact.posed) >= 55
+
+
+def test_kernels_sum_the_integers_of_the_reference(model: CharacterModel, flags: str) -> None:
+    """They differ in activations rounded the other way only, which is little beside the rounding itself."""
+    largest, plan = NativeEngine.largest_block(), uniform_plan(model, "int16")
+    pose = sample_poses(1, seed=24)[0].numpy()
+    whole = np.ones((512, 512), bool)
+    found, exact = {}, {}
+    for kept, formats in ((found, plan), (exact, uniform_plan(model, "float32"))):
+        engine = build_engine(model, formats, whole, threads=2)
+        engine.paint_face(pose)
+        kept |= {"face": engine.face.copy(), "alpha": np.empty((1, 512, 512), np.float32)}
+        kept |= {"grid_change": np.empty((2, 512, 512), np.float32)}
+        engine.run(pose, {name: kept[name] for name in ("alpha", "grid_change")})
+    expected = {"face": stage_output(pack_face(model.face_morpher, plan.face, largest), pose)[:4]}
+    channels = None
+    for stage in pack_body(model.body_rotator, plan.body, largest):
+        channels = stage_output(stage, pose, channels)
+    expected |= {"grid_change": channels[:2], "alpha": channels[2:3]}
+    for name, plane in expected.items():
+        rounding = np.sqrt(np.square(exact[name] - plane).mean())
+        assert rounding > 1e-6
+        assert np.sqrt(np.square(found[name] - plane).mean()) < 0.25 * rounding, name
 
 
 @pytest.mark.parametrize("form", ["i16", "u8"])
@@ -91,10 +136,28 @@ def test_words_hold_consecutive_channels() -> None:
     assert not held.transpose(1, 0, 2).reshape(8, 8)[6:].any()
 
 
-def test_refused_off_vnni(model: CharacterModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("THADISTILL_NATIVE_FLAGS", "-mavx2 -mfma")
+def test_sums_of_the_largest_products_stay_in_range() -> None:
+    """All weights of one sign, all activations at their limit: the worst that any student can give."""
+    matrix = np.full((4, 360), 0.3)
+    layer = pack_layer(matrix, np.zeros(4), "i16", "linear", 1, 4)
+    words = layer.weights.view(np.int16)
+    assert words.min() > -(2**15)  # no two products of -32768 by -32768, which alone leave a pair's 32 bits
+    assert int(words.reshape(layer.in_words, layer.rows, 2).astype(np.int64).sum((0, 2)).max()) * 4095 < 2**31
+
+
+def test_int8_refused_off_vnni(model: CharacterModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "avx2" not in cpu_flags():
+        pytest.skip("avx2 is absent: x86-64-v3 does not run here")
+    monkeypatch.setenv("THADISTILL_NATIVE_FLAGS", V3)
     assert load_student().lanes() == 8
-    with pytest.raises(UserError, match="AVX-512 VNNI"):
+    assert resolve("reduced") == "int16"
+    with pytest.raises(UserError, match="int8 products need"):
+        compile_model(model, "int8", visible=False)
+
+
+def test_refused_off_avx2(model: CharacterModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THADISTILL_NATIVE_FLAGS", "-march=x86-64-v2")
+    with pytest.raises(UserError, match="int16 products need"):
         compile_model(model, "int16", visible=False)
     fast = compile_model(model, "reduced", visible=False)
     assert fast.name == "native"

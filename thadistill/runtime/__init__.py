@@ -7,7 +7,8 @@
 | ``compiled`` | folded, fused by torch.compile | yes | a C++ compiler, tens of seconds the first time |
 | ``onnx`` | folded, in ONNX Runtime | yes | onnx, onnxruntime |
 | ``native`` | C++ kernels for this processor, visible tiles only | yes | a C++ compiler (seconds, once) |
-| ``int16``, ``int8`` | native with integer products | no | the same, and AVX-512 VNNI |
+| ``int16`` | native with products of int16 | no | the same, and AVX-512 VNNI, or AVX2 without AVX-512 |
+| ``int8`` | native with products of bytes where they do | no | the same, and AVX-VNNI or AVX-512 VNNI |
 | ``half`` | float16 products in Triton kernels, a frame one CUDA graph, visible tiles only | no | a CUDA device |
 | ``exact`` | ``native``, else ``folded``; ``eager`` for levels that do not double | yes | - |
 | ``reduced`` | ``int16``, on a CUDA device ``half``, else as ``exact`` | no | - |

@@ -16,6 +16,7 @@ from thadistill.runtime.pixels import srgb_table
 from thadistill.runtime.region import covered, read_by_doubling, segments_of
 
 _MAX_LEVELS = 8
+_LINE = 16  # 32-bit words in a cache line
 _SOURCE = Path(__file__).with_name("student.cpp")
 
 
@@ -71,6 +72,12 @@ def _address(array: np.ndarray) -> int:
     return array.ctypes.data
 
 
+def _aligned(words: int) -> np.ndarray:
+    """Zeros from the start of a cache line: a vector across two of them costs twice the load."""
+    held = np.zeros(words + _LINE, np.int32)
+    return held[-held.ctypes.data // held.itemsize % _LINE :][:words]
+
+
 class NativeEngine:
     """Holds the packed student and its buffers; one call at a time.
 
@@ -119,7 +126,7 @@ class NativeEngine:
             words for stage in (face, *levels) for layer in stage.layers for words in (layer.in_words, len(layer.bias))
         )
         words = -(-widest * self._library.block_pixels() // 1024 + 1) * 1024 + 4096
-        scratch = np.zeros(threads * 2 * words, np.int32)
+        scratch = _aligned(threads * 2 * words)
         table = srgb_table().numpy()
         self._kept += [scratch, table]
         student.scratch_words = words
@@ -134,8 +141,13 @@ class NativeEngine:
 
     @staticmethod
     def has_integer_products() -> bool:
-        """Whether the kernels were built with AVX-512 VNNI, which ``i16`` and ``u8`` need."""
-        return bool(load_student().has_integer_products())
+        """Whether the kernels were built with products of ``i16``: AVX-512 VNNI, or AVX2 without AVX-512."""
+        return bool(load_student().has_pair_products())
+
+    @staticmethod
+    def has_byte_products() -> bool:
+        """Whether they were built with products of ``u8`` too: AVX-VNNI or AVX-512 VNNI."""
+        return bool(load_student().has_four_products())
 
     def _fill(self, target: _Stage, stage: PackedStage, segments: np.ndarray, below: int) -> None:
         layers = (_Layer * len(stage.layers))()

@@ -55,7 +55,8 @@ class Native(Runtime):
     Args:
         precision: ``float32`` (exact); ``int16``: 13-bit activations and as many weight bits as 32-bit sums allow;
             ``int8``: 8 bits for the matrices that bear it and 16 for the others, chosen by measuring this student.
-            Phases, sines, the last layer, warp and painting stay float32. The integer ones need AVX-512 VNNI.
+            Phases, sines, the last layer, warp and painting stay float32. int16 needs AVX-512 VNNI, or AVX2
+            without AVX-512; int8 needs AVX-VNNI or AVX-512 VNNI.
         still_face: keep what hardly changes of the face crop (see ``_STILL``) as it is in the middle; None: where the
             precision is not float32.
         visible: pixels to compute, [512, 512]; True: find the tiles the character ever paints (seconds, once a
@@ -87,8 +88,13 @@ class Native(Runtime):
             )
         if precision not in _PRECISIONS:
             raise UserError(f"precision {precision}; expected one of {', '.join(_PRECISIONS)}")
-        if precision != "float32" and not NativeEngine.has_integer_products():
-            raise UserError(f"{precision} products need AVX-512 VNNI, which this processor lacks: use runtime=exact")
+        if precision == "int16" and not NativeEngine.has_integer_products():
+            raise UserError(
+                "int16 products need AVX-512 VNNI, or AVX2 without AVX-512, and this processor has neither: "
+                "use runtime=exact"
+            )
+        if precision == "int8" and not NativeEngine.has_byte_products():
+            raise UserError("int8 products need VNNI, which this processor lacks: use runtime=reduced")
         self.name = _PRECISIONS[precision]
         self.precision = precision
         threads = threads or torch.get_num_threads()

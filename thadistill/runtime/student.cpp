@@ -15,6 +15,7 @@
 static int omp_get_thread_num() { return 0; }
 #endif
 
+#include "pairs.hpp"
 #include "vectors.hpp"
 
 namespace {
@@ -91,7 +92,11 @@ template <int FORMAT> inline void pack(const vf *phase, int32_t *word) {
         storei(word, (vi)sine(phase[0]));
     } else if constexpr (FORMAT == I16) {
         const vi a = rounded_sine<I16_ONE, 0>(phase[0]), b = rounded_sine<I16_ONE, 0>(phase[1]);
+#if defined(__AVX2__) && !defined(__AVX512F__)
+        storei(word, (vi)_mm256_blend_epi16((__m256i)a, (__m256i)(b << 16), 0xaa));
+#else
         storei(word, (a & 0xffff) | (b << 16));
+#endif
     } else {
         vi byte[4];
         for (int g = 0; g < 4; g++) byte[g] = rounded_sine<U8_ONE, 128>(phase[g]);
@@ -143,6 +148,7 @@ template <int IN, int R> inline void multiply(const int32_t *in, int words, cons
             vf x[NV];
 #pragma GCC unroll 4
             for (int v = 0; v < NV; v++) x[v] = load(a + v * VL);
+            HOLD(x, NV);
 #pragma GCC unroll 16
             for (int r = 0; r < R; r++) {
 #pragma GCC unroll 4
@@ -176,6 +182,29 @@ template <int IN, int R> inline void multiply(const int32_t *in, int words, cons
         for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
             for (int v = 0; v < NV; v++) _mm512_storeu_si512(sums + r * P + v * VL, sum[r][v]);
+#elif defined(PAIR_PRODUCTS)
+        vi sum[R][NV];
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+            for (int v = 0; v < NV; v++) sum[r][v] = vi{};
+        for (int k = 0; k < words; k++, in += P, w += R) {
+            vi x[NV];
+#pragma GCC unroll 4
+            for (int v = 0; v < NV; v++) x[v] = loadi(in + v * VL);
+            HOLD(x, HELD_PAIRS);
+#pragma GCC unroll 16
+            for (int r = 0; r < R; r++) {
+                const vi y = vi{} + w[r];
+#pragma GCC unroll 4
+                for (int v = 0; v < NV; v++)
+                    sum[r][v] = IN == U8 ? add_fours(sum[r][v], x[v], y) : add_pairs(sum[r][v], x[v], y);
+            }
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+            for (int v = 0; v < NV; v++) storei(sums + r * P + v * VL, sum[r][v]);
 #endif
     }
 }
@@ -226,16 +255,20 @@ template <int IN, int OUT> void layer_to(const Layer &layer, const int32_t *in, 
 
 template <int IN> void layer_from(const Layer &layer, const int32_t *in, int32_t *out) {
     if (layer.out_format == F32) return layer_to<IN, F32>(layer, in, out);
-#if defined(__AVX512VNNI__)
+#if defined(PAIR_PRODUCTS)
     if (layer.out_format == I16) return layer_to<IN, I16>(layer, in, out);
+#endif
+#if defined(FOUR_PRODUCTS)
     if (layer.out_format == U8) return layer_to<IN, U8>(layer, in, out);
 #endif
     layer_to<IN, LINEAR>(layer, in, out);
 }
 
 void run_layer(const Layer &layer, const int32_t *in, int32_t *out) {
-#if defined(__AVX512VNNI__)
+#if defined(PAIR_PRODUCTS)
     if (layer.in_format == I16) return layer_from<I16>(layer, in, out);
+#endif
+#if defined(FOUR_PRODUCTS)
     if (layer.in_format == U8) return layer_from<U8>(layer, in, out);
 #endif
     layer_from<F32>(layer, in, out);
@@ -321,9 +354,12 @@ template <int FORMAT> void first_layer(const Stage &stage, const Stage *below, c
 
 // Takes a block through a level; the result lies in the returned buffer as [channel][P] floats.
 const float *run_block(const Stage &stage, const Stage *below, const int32_t *segment, int32_t *a, int32_t *b) {
-#if defined(__AVX512VNNI__)
+#if defined(PAIR_PRODUCTS)
     if (stage.first_format == I16) first_layer<I16>(stage, below, segment, a);
-    else if (stage.first_format == U8) first_layer<U8>(stage, below, segment, a);
+    else
+#endif
+#if defined(FOUR_PRODUCTS)
+    if (stage.first_format == U8) first_layer<U8>(stage, below, segment, a);
     else
 #endif
         first_layer<F32>(stage, below, segment, a);
@@ -379,8 +415,15 @@ int32_t lanes() { return VL; }
 int32_t segment_pixels() { return H; }
 int32_t block_pixels() { return P; }
 int32_t plane_stride(int32_t size) { return stride_of(size); }
-int32_t has_integer_products() {
-#if defined(__AVX512VNNI__)
+int32_t has_pair_products() {
+#if defined(PAIR_PRODUCTS)
+    return 1;
+#else
+    return 0;
+#endif
+}
+int32_t has_four_products() {
+#if defined(FOUR_PRODUCTS)
     return 1;
 #else
     return 0;
