@@ -38,6 +38,7 @@ VERBS = {
     "distill": "all of it: cache, face morpher, body rotator, evaluation",
     "evaluate": "a student against its teacher",
     "benchmark": "frame rate of a student or a teacher",
+    "animate": "a pose track to a video of a student",
     "export": "a student as an ONNX file, or with the browser player around it",
     "serve": "the browser player on this machine",
 }

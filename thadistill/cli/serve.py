@@ -13,14 +13,12 @@ from thadistill.export.site import face_tracking_files, player_files
 from thadistill.export.web import open_students
 from thadistill.serve.app import Server, can_browse, serve
 
-_PUPPET = Path(__file__).parent.parent / "serve" / "puppet.safetensors"
-
 
 def run(config: DictConfig, out: Path) -> None:
     """Serves ``model``'s students until it is interrupted; without any, the newest one here, else the package's puppet."""
     if not isinstance(config.port, int) or not 0 <= config.port <= 65535:
         raise UserError(f"port={config.port}; expected a number from 0 (any free one) to 65535")
-    students = open_students(models(config.model) or [str(newest() or _PUPPET)])
+    students = open_students(models(config.model) or [str(newest() or packaged_puppet())])
     if config.model is None:
         named = students[0].name if newest() else "a drawn puppet, as there is no student under outputs/ yet"
         console.print(f"showing {named}; model=DIR shows another", soft_wrap=True, markup=False)
@@ -36,6 +34,11 @@ def models(given: object) -> list[str]:
         return [str(one) for one in given]
     text = str(given)
     return [text] if Path(text).exists() else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def packaged_puppet() -> Path:
+    """The student that comes with the package, of a drawn character."""
+    return Path(__file__).parent.parent / "serve" / "puppet.safetensors"
 
 
 def newest() -> Path | None:

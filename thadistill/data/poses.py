@@ -86,6 +86,14 @@ def load_poses(path: str | Path) -> Float[Tensor, "n 45"]:
     except Exception as error:  # pickle, numpy and csv each have their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} cannot be read as poses ({reason}); expected {POSE_SIZE} numbers a pose") from None
+    return check_poses(poses, path)
+
+
+def check_poses(poses: Tensor, path: Path) -> Float[Tensor, "n 45"]:
+    """Poses of a file, clamped of what rounding to float16 adds.
+
+    Raises: UserError when their shape is not (n, 45), or a value is not finite or out of range.
+    """
     if poses.ndim != 2 or poses.shape[1] != POSE_SIZE or len(poses) == 0:
         raise UserError(f"{path} has shape {tuple(poses.shape)}; expected (n, {POSE_SIZE}), a row a pose")
     slack = 1e-3  # files of float16 poses overshoot by rounding

@@ -1,0 +1,58 @@
+"""thadistill animate: a pose track to a video of a student."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from thadistill.cli.serve import models, newest, packaged_puppet
+from thadistill.console import console, progress_bar, shown
+from thadistill.drive.animate import frames, side_by_side, write_frames
+from thadistill.drive.track import read_track
+from thadistill.drive.video import open_video, read_background
+from thadistill.errors import UserError
+from thadistill.export.web import open_students
+from thadistill.images import IMAGE_SIZE
+from thadistill.runtime import compile_model
+
+
+def run(config: DictConfig, out: Path) -> None:
+    """Writes ``out``, and says how fast."""
+    for key in ("fps", "poses_fps"):
+        value = config[key]
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not 0 < value <= 1000
+            or not math.isfinite(value)
+        ):
+            raise UserError(f"{key}={value}; expected frames a second above 0, 1000 at most")
+    if config.side_by_side and config.get("teacher") is None:
+        raise UserError("side_by_side=true needs the teacher to compare with; expected teacher=tha3 or another")
+    named = str(config.out)
+    background = None if str(config.background) in ("None", "transparent") else str(config.background)
+    laid = read_background(background, 3 * IMAGE_SIZE if config.side_by_side else IMAGE_SIZE, IMAGE_SIZE)
+    poses = read_track(config.poses, float(config.poses_fps)).at(float(config.fps))
+    given = models(config.model)
+    if len(given) > 1:
+        raise UserError(f"model={config.model} names {len(given)} students; expected one")
+    model = open_students(given or [str(newest() or packaged_puppet())])[0].model
+    with open_video(named, float(config.fps), laid) as video:
+        fast = compile_model(model, config.runtime)
+        if config.side_by_side:
+            made = side_by_side(fast, hydra.utils.instantiate(config.teacher, device="cpu"), model.image, poses)
+        else:
+            made = frames(fast, poses)
+        started = time.monotonic()
+        with progress_bar() as bar:
+            task = bar.add_task("animate", total=len(poses), note="")
+            count = write_frames(made, video, lambda done: bar.update(task, completed=done, note=f"{done} frames"))
+    seconds = time.monotonic() - started
+    where = "standard output" if named == "-" else shown(Path(named).absolute())
+    console.print(
+        f"{count} frames in {seconds:.1f} s ({count / seconds:.1f} a second): {where}", soft_wrap=True, markup=False
+    )

@@ -1,0 +1,123 @@
+"""Track: poses over time, read from files and resampled to any frame rate."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.interpolate import PchipInterpolator
+from torch import Tensor
+
+from thadistill.data.poses import check_poses, load_poses
+from thadistill.errors import UserError
+from thadistill.pose import POSE_PARAMETERS
+
+READ = (".npy", ".pt", ".csv", ".json")
+
+
+@dataclass(frozen=True)
+class Track:
+    """Poses over time.
+
+    Args:
+        poses: the 45 values of each.
+        times: seconds from the first, ascending.
+
+    Raises: UserError when times do not ascend.
+    """
+
+    poses: Float[Tensor, "n 45"]
+    times: Float[np.ndarray, " n"]
+
+    def __post_init__(self) -> None:
+        if len(self.times) > 1 and not (np.diff(self.times) > 0).all():
+            index = int(np.argmin(np.diff(self.times) > 0))
+            raise UserError(
+                f"time {self.times[index + 1]:g} of pose {index + 1} follows {self.times[index]:g}; expected later"
+            )
+
+    @property
+    def seconds(self) -> float:
+        """From the first pose to the last."""
+        return float(self.times[-1] - self.times[0])
+
+    def at(self, fps: float) -> Float[Tensor, "m 45"]:
+        """The poses at ``fps`` frames a second, from the first pose to the last.
+
+        Piecewise cubic, monotone between neighbours (PCHIP), so that no value leaves the range of those around it.
+        """
+        if len(self.poses) == 1:
+            return self.poses
+        wanted = self.times[0] + np.arange(math.floor(self.seconds * fps + 1e-6) + 1) / fps
+        if len(wanted) == len(self.times) and np.allclose(wanted, self.times, rtol=0, atol=1e-6):
+            return self.poses
+        values = PchipInterpolator(self.times, self.poses.numpy(), axis=0)(np.minimum(wanted, self.times[-1]))
+        return POSE_PARAMETERS.clamp(torch.from_numpy(values).float())
+
+
+def read_track(path: str | Path, fps: float = 20.0) -> Track:
+    """Reads a track.
+
+    Args:
+        path: ``.npy``, ``.pt`` or ``.csv`` with a row of 45 values per pose, or ``.json``: a list of poses, or an object
+            with ``poses`` and an ``fps`` of its own. A pose there is a list of 45 values, or an object of values by name
+            (missing ones rest), with its ``time`` in seconds if it has one: ``{"time": 0.5, "pose": ...}``.
+        fps: poses a second, where the file does not say.
+
+    Raises: UserError when the file is missing, unreadable, or has a pose that is not finite or out of range.
+    """
+    path = Path(path)
+    if path.suffix != ".json":
+        poses = load_poses(path)
+        return Track(poses, np.arange(len(poses)) / fps)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; expected a file of poses: check poses=")
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}); expected poses") from None
+    if isinstance(content, dict) and "poses" in content:
+        fps = _number(content.get("fps", fps), path, "fps")
+        content = content["poses"]
+    if isinstance(content, dict):
+        content = [content]  # a pose as the player copies it
+    if not isinstance(content, list) or not content:
+        raise UserError(f"{path} holds no poses; expected a list of them, or an object with poses and fps")
+    given = [item["pose"] if isinstance(item, dict) and "pose" in item else item for item in content]
+    poses = torch.cat([_pose(item, path, row) for row, item in enumerate(given)])
+    timed = [isinstance(item, dict) and "time" in item for item in content]
+    if all(timed):
+        times = np.array([_number(item["time"], path, f"time of pose {row}") for row, item in enumerate(content)])
+    elif any(timed):
+        raise UserError(f"{path}: pose {timed.index(False)} has no time, others have; expected all or none")
+    else:
+        times = np.arange(len(poses)) / fps
+    return Track(check_poses(poses, path), times - times[0])
+
+
+def _number(value: Any, path: Path, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{path}: {what} is {value!r}; expected a number")
+    return float(value)
+
+
+def _pose(given: Any, path: Path, row: int) -> Float[Tensor, "1 45"]:
+    pose = POSE_PARAMETERS.rest()
+    if isinstance(given, list) and len(given) == pose.shape[1]:
+        values: Any = enumerate(given)
+    elif isinstance(given, dict):
+        unknown = [name for name in given if name not in POSE_PARAMETERS]
+        if unknown:
+            raise UserError(f"{path} pose {row} has {unknown[0]!r}; expected names of thadistill.pose.POSE_PARAMETERS")
+        values = ((POSE_PARAMETERS.index(name), value) for name, value in given.items())
+    else:
+        raise UserError(f"{path} pose {row} is no pose; expected {pose.shape[1]} numbers, or values by name")
+    for index, value in values:
+        pose[0, index] = _number(value, path, f"{POSE_PARAMETERS[index]} of pose {row}")
+    return pose
