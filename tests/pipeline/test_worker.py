@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from thadistill.config import conf_dir
+from thadistill.config import compose
 from thadistill.errors import UserError
 from thadistill.pipeline.worker import Worker, has_worker
 
@@ -18,8 +17,7 @@ CPU = torch.device("cpu")
 
 
 def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return compose("distill", overrides=["teacher=puppet", "character=puppet", "out=run", *overrides])
+    return compose("distill", ["teacher=puppet", "character=puppet", "out=run", *overrides])
 
 
 @pytest.fixture

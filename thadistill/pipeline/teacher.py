@@ -52,7 +52,7 @@ def train_teacher(config: DictConfig, out: Path) -> float:
         TripleBatches(split.test, config.validation.poses * 32),
         config.seed,
     )
-    minutes = budget_of(config, config.stage)
+    minutes = budget_of(config)
     trainer = fit(module, data, config, config.stage, minutes, out, [BudgetBar(config.stage.name)])
     if trainer.is_global_zero:
         for name, network in named_networks(config.stage.name, module.network).items():
