@@ -1,14 +1,27 @@
-"""Config: where conf/ lies, what its resolvers say, and what a run is keyed by."""
+"""Config: composes conf/ for a command, says what its resolvers stand for, and what a run is keyed by."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import hydra
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from thadistill.errors import UserError
+from thadistill.files import conf_dir
+from thadistill.overrides import quoted, read_overrides
+from thadistill.schema import check_values, schedules
+
+__all__ = ["character_name", "compose", "conf_dir", "folder_name", "keyed", "one_line"]
 
 _INITS = Path(__file__).parent / "student" / "inits"
 # keys that may change without changing the result
@@ -24,26 +37,100 @@ def folder_name(overrides: str) -> str:
     return f"{raw[:220].decode(errors='ignore')}-{hashlib.sha256(raw).hexdigest()[:12]}"
 
 
-def run_name(choice: str, folder: str | None) -> str:
-    """What a run on a character is named after: its choice of conf/character, or the folder that it lies in."""
-    return choice if folder is None else character_name(folder)
+def run_name(*, _root_: DictConfig) -> str:
+    """What a run is named after: its character, or the folder that it lies in, its teacher and its recipe."""
+    character = _root_.character
+    name = character_name(character.folder) if "folder" in character else character.get("name")
+    name = name or str(character.get("_target_", "character")).rpartition(".")[2]
+    return f"{name}-{_root_.teacher.get('name', 'teacher')}-{_root_.recipe.name}"
 
 
-def by_init(pretrained: Any, random: Any, *, _root_: DictConfig) -> Any:
-    """``${by_init:A,B}``: A where a student begins with pretrained weights (``init``), B where with random ones."""
-    return random if OmegaConf.select(_root_, "init") is None else pretrained
+def default_character(teacher: str) -> str:
+    """The character of a plain command: the puppet teacher draws its own, the others take THA3's sample."""
+    return "puppet" if teacher == "puppet" else "lambda_00"
 
 
-OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
-OmegaConf.register_new_resolver("run_name", run_name, replace=True)
-OmegaConf.register_new_resolver("by_init", by_init, replace=True)
+def default_budget(*, _root_: DictConfig) -> float | None:
+    """Minutes that suit machine and teacher: ten, with or without a GPU, which then gets further in them.
+
+    The procedural teacher needs no minutes of its own: under five. Schedules that count poses or patches end with the last
+    of them, however long that takes, unless minutes are given: None.
+    """
+    if all(schedule.progress_by != "minutes" for schedule in schedules(_root_).values()):
+        return None
+    return 4.7 if "teacher" in _root_ and _root_.teacher.get("name") == "puppet" else 10.0
 
 
-def conf_dir() -> Path:
-    """The Hydra configs: beside the package in a checkout, inside it in a wheel."""
-    package = Path(__file__).parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
+def shipped_init(*, _root_: DictConfig) -> str | None:
+    """``warm`` where the package has a pretrained init for the student's sizes; else None: random weights.
+
+    They were learned under THA3, of which the puppet is no character.
+    """
+    if _root_.get("module") == "teacher" or _root_.teacher.get("name") == "puppet":
+        return None
+    student = OmegaConf.to_container(_root_.student, resolve=True)
+    assert isinstance(student, dict)
+    sizes = {key: value for key, value in student.items() if key != "name"}
+    fits = any(sizes == _student(path.stem) for path in _INITS.glob("*.safetensors"))
+    return "warm" if fits else None
+
+
+def with_init(with_one: Any, without: Any, *, _root_: DictConfig) -> Any:
+    """The first value where training begins with pretrained weights, the second where it begins with random ones."""
+    chosen = without if OmegaConf.select(_root_, "init") is None else with_one
+    return OmegaConf.create(chosen) if isinstance(chosen, list) else chosen  # or OmegaConf cannot put it in its place
+
+
+@functools.cache
+def _student(name: str) -> dict[str, Any]:
+    """The sizes of conf/student/NAME.yaml, of which Hydra's defaults lists make one config."""
+    own = OmegaConf.load(conf_dir() / "student" / f"{name}.yaml")
+    assert isinstance(own, DictConfig)
+    bases = [_student(base) for base in own.pop("defaults", []) if base != "_self_"]
+    made = OmegaConf.to_container(OmegaConf.merge(*bases, own))
+    assert isinstance(made, dict)
+    return {str(key): value for key, value in made.items() if key != "name"}
+
+
+for _resolver in (folder_name, run_name, default_character, default_budget, shipped_init, with_init):
+    OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)
+
+
+def compose(
+    verb: str, overrides: Sequence[str] = (), config_dir: str | Path | None = None, with_hydra: bool = False
+) -> DictConfig:
+    """What ``thadistill VERB OVERRIDES`` runs with, its values checked; the one place that composes conf/.
+
+    Args:
+        overrides: as typed on the command line: paths in any spelling, ``character=FOLDER``.
+        config_dir: a further folder of configs, as ``--config-dir`` gives it.
+        with_hydra: with Hydra's own node.
+
+    Raises: UserError, in one line, where Hydra cannot compose it or a value is not what its key takes.
+    """
+    folders = [conf_dir(), *([] if config_dir is None else [Path(config_dir).resolve()])]
+    given = read_overrides(overrides, folders)
+    if config_dir is not None:
+        own = quoted(f"file://{folders[1]}")
+        before = next((one for one in given if one.startswith("hydra.searchpath=[")), "hydra.searchpath=[]")
+        given.append(before.replace("[", f"[{own},", 1).replace(",]", "]"))
+    running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # a command may compose another
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(folders[0])):
+            config = hydra.compose(verb, overrides=given, return_hydra_config=with_hydra)
+        check_values(config)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"{one_line(error)}: see 'thadistill {verb} --help'") from None
+    finally:
+        GlobalHydra.instance().hydra = running
+    return config
+
+
+def one_line(error: Exception) -> str:
+    """What Hydra or OmegaConf say, without the lines about their own objects."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    noise = ("full_key", "object_type", "reference_type", "^", "Config search path", "provider=")
+    return " ".join(line for line in lines if not line.startswith(noise)) or type(error).__name__
 
 
 def keyed(config: DictConfig) -> tuple[dict[str, Any], dict[str, str]]:
@@ -66,7 +153,16 @@ def keyed(config: DictConfig) -> tuple[dict[str, Any], dict[str, str]]:
             for piece in read(value):
                 digest.update(piece)
             hashes[key] = place[name] = digest.hexdigest()[:16]
-    return {key: value for key, value in content.items() if key not in _WITHOUT_EFFECT}, hashes  # type: ignore[misc]
+    return {str(key): _plain(value) for key, value in content.items() if key not in _WITHOUT_EFFECT}, hashes
+
+
+def _plain(value: Any) -> Any:
+    """The same value however it is typed: 10 and 10.0 are one budget."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def character_name(folder: str | Path) -> str:

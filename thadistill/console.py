@@ -23,7 +23,8 @@ def is_first_process(environment: Mapping[str, str]) -> bool:
 
 
 FIRST_PROCESS = is_first_process(os.environ)
-console = Console(stderr=True, highlight=False, quiet=not FIRST_PROCESS)
+# markup off: brackets in what is printed are those of folders' names
+console = Console(stderr=True, highlight=False, markup=False, quiet=not FIRST_PROCESS)
 
 
 def shown(folder: Path) -> Path:
@@ -35,13 +36,13 @@ def progress_bar(transient: bool = False) -> Progress:
     """The bar that every long step shows, on stderr so that stdout stays clean for JSON."""
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description:<16}"),
+        TextColumn("{task.description:<16}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=Console(stderr=True),
         transient=transient,
     )

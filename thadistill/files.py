@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and the one cache folder.
+"""Files: written whole or not at all; where conf/ lies; the one cache folder.
 
 Everything that this package leaves on disk goes through :func:`replacing` or one of the writers below.
 """
@@ -19,6 +19,13 @@ from typing import Any
 import platformdirs
 
 from thadistill.errors import UserError
+
+
+def conf_dir() -> Path:
+    """The Hydra configs: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def cache_folder() -> Path:

@@ -22,11 +22,9 @@ from typing import Any
 
 import hydra
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from thadistill.cli.app import with_start
-from thadistill.config import conf_dir
+from thadistill.config import compose
 from thadistill.devices import trainer_device
 from thadistill.files import write_csv
 from thadistill.images import load_face_mask
@@ -95,8 +93,7 @@ def measured(overrides: list[str], log: Path) -> dict[str, float]:
 
 def composed(overrides: list[str]) -> DictConfig:
     """The configuration that the measured command had."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return compose("distill", overrides=overrides)
+    return compose("distill", overrides)
 
 
 def on_the_way(config: DictConfig, out: Path, started: float) -> list[tuple[float, CharacterModel]]:
@@ -135,7 +132,7 @@ def main() -> None:
     given, overrides = parser.parse_known_args()
     out = HERE / "outputs" / given.name
     shutil.rmtree(out, ignore_errors=True)
-    overrides = [*with_start("distill", overrides), f"budget_minutes={given.minutes}", f"keep_every={given.keep}"]
+    overrides = [*overrides, f"budget_minutes={given.minutes}", f"keep_every={given.keep}"]
     overrides += [f"out={out}", f"targets={out}/targets"]
     run = measured(overrides, out / "log.txt")
     config = composed(overrides)

@@ -12,11 +12,10 @@ from pathlib import Path
 import hydra
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 from jaxtyping import Float
 from torch import Tensor
 
-from thadistill.config import conf_dir
+from thadistill.config import compose
 from thadistill.data.target_cache import hash_tensor
 from thadistill.images import over_white
 from thadistill.metrics.flicker import TemporalFlicker
@@ -41,8 +40,7 @@ class TeacherPairs:
     """
 
     def __init__(self, teacher: str, character: str, track: Float[Tensor, "t 45"], count: int, folder: Path) -> None:
-        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-            config = compose("distill", overrides=[f"teacher={teacher}", f"character={character}"])
+        config = compose("distill", [f"teacher={teacher}", f"character={character}"])
         self.image: Float[Tensor, "4 512 512"] = hydra.utils.instantiate(config.character).image
         self._teacher = hydra.utils.instantiate(config.teacher, device="cpu")
         self.name = self._teacher.name

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from thadistill.config import conf_dir
+from thadistill.config import compose
 from thadistill.data.triples import FolderTriples, shrink, stack, write_puppet_triples
 from thadistill.files import cache_folder, write_csv, write_text
 from thadistill.metrics.image import psnr, psnr_display, ssim
@@ -53,8 +52,7 @@ def whole_teacher(text: str) -> Posed:
 
 def body_morpher(folder: Path, stage: str) -> tuple[Posed, int]:
     """A body morpher that ``thadistill train module=teacher`` left, and the size it works at."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        config = compose("train", overrides=["module=teacher", f"stage={stage}", "out=unused"])
+    config = compose("train", ["module=teacher", f"stage={stage}", "out=unused"])
     module = build_module(config)
     load_one(config.stage.name, module.network, folder)
     module.eval()

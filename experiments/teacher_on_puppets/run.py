@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from thadistill.config import conf_dir
+from thadistill.config import compose
 from thadistill.data.triples import FolderTriples, stack
 from thadistill.files import write_csv, write_json, write_text
 from thadistill.lit.teacher import TeacherModule
@@ -37,8 +36,7 @@ def composed(given: argparse.Namespace) -> DictConfig:
         *(f"triples.poses={given.poses}", "validation.checks=8", "validation.triples=32", f"out={given.out}"),
         *([f"triples.folder={given.triples}"] if given.triples else []),
     ]
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        config = compose("train", overrides=overrides)
+    config = compose("train", overrides)
     OmegaConf.set_readonly(config, True)
     return config
 

@@ -16,6 +16,7 @@ import argparse
 import copy
 import csv
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,16 +24,15 @@ from typing import Any, get_args
 
 import hydra
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from thadistill.cli.app import check
-from thadistill.config import conf_dir
+from thadistill.config import compose
 from thadistill.console import console
 from thadistill.data.character import Character
 from thadistill.data.error_map import ErrorMap
 from thadistill.data.face_mask import face_mask_from_targets
 from thadistill.devices import keep_freed_memory, trainer_device
+from thadistill.errors import UserError
 from thadistill.files import write_json
 from thadistill.images import STUDENT_FACE_REGION
 from thadistill.lit.base import StudentModule
@@ -152,22 +152,26 @@ def main() -> None:
     if given.mirrored and given.teacher == "puppet":
         parser.error("--mirrored; expected a teacher that poses any image: leave it out with --teacher puppet")
     overrides = {
-        name: [f"character={name}", f"teacher={given.teacher}", f"student={given.student}"] for name in given.characters
+        name: [f"character={name}", f"teacher={given.teacher}", f"student={given.student}", "recipe=fast"]
+        for name in given.characters
     }
-    for chosen in overrides.values():
-        check("distill", chosen)
+    try:  # a mistake comes before the first character's training
+        for chosen in overrides.values():
+            compose("distill", chosen)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     given.out.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     torch.manual_seed(given.seed)
     pupils, config = {}, DictConfig({})
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        for mirrored in (False, True) if given.mirrored else (False,):
-            for name, chosen in overrides.items():
-                own = [f"seed={100 + len(pupils) + given.seed}"]
-                own += [f"recipe.targets.posed={given.poses}", f"recipe.targets.face={given.faces}"]
-                config = compose("distill", overrides=[*chosen, *own])
-                pupil = Pupil(part, config, mirrored)
-                pupils[f"{name} mirrored" if mirrored else name] = pupil
+    for mirrored in (False, True) if given.mirrored else (False,):
+        for name, chosen in overrides.items():
+            own = [f"seed={100 + len(pupils) + given.seed}"]
+            own += [f"recipe.targets.posed={given.poses}", f"recipe.targets.face={given.faces}"]
+            config = compose("distill", [*chosen, *own])
+            pupil = Pupil(part, config, mirrored)
+            pupils[f"{name} mirrored" if mirrored else name] = pupil
     path = given.out / "init.safetensors"
     shipped = INITS / f"{given.student}{SUFFIX}"
     networks = {name: hydra.utils.instantiate(config.student[name]) for name in get_args(Part)}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from thadistill.cli.app import VERBS, fail, main, read_folders, with_start
+from thadistill.cli.app import VERBS, fail, main
 from thadistill.errors import UserError
 from thadistill.pipeline.fit import check_checkpoint
 
@@ -52,7 +52,7 @@ MISTAKES = [
     ),
     (["distill", "teacher=puppet", "evaluation.poses=0"], "evaluation.poses=0; expected a whole number above 0"),
     (["train", "module=hair", "teacher=puppet"], "module=hair; expected one of"),
-    (["train", "teacher=puppet"], "module=None; expected one of"),
+    (["train", "teacher=puppet"], "module=null; expected one of"),
     (["evaluate", "model=absent", "teacher=puppet"], "absent has no character_model.yaml"),
     (["evaluate"], "model= is missing"),
     (["benchmark", "model=absent"], "absent has no character_model.yaml"),
@@ -125,13 +125,6 @@ def test_without_a_network_the_weights_are_asked_for_in_one_line(thadistill: Com
     assert "Traceback" not in done.stderr
 
 
-def test_folders_stand_for_characters(tmp_path: Path) -> None:
-    assert read_folders("distill", [f"character={tmp_path}"]) == ["character=folder", f"character.folder='{tmp_path}'"]
-    assert read_folders("distill", ["character=lambda_00", "seed=1"]) == ["character=lambda_00", "seed=1"]
-    assert read_folders("distill", ["teacher=puppet"]) == ["teacher=puppet", "character=puppet"]
-    assert read_folders("distill", ["-m", "character=lambda_00,crypko_00"]) == ["-m", "character=lambda_00,crypko_00"]
-
-
 def test_fail_folds_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         fail("one\n  two")
@@ -173,39 +166,3 @@ def test_checkpoints_cut_short_or_foreign_are_refused(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(UserError, match="cannot be continued from"):
             check_checkpoint(path, Small())
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        [],
-        ["character=crypko_00"],
-        ["student=slim", "budget_minutes=5"],
-        ["teacher=tha4"],
-        ["recipe.targets.posed=64"],
-        ["+recipe.background_worker=false"],
-        ["init=outputs/mine/character_model"],
-        ["init=init.safetensors", "student.body_rotator.width_scale=0.5", "teacher=puppet"],
-    ],
-)
-def test_a_start_is_trained_on_from_where_it_is(given: list[str]) -> None:
-    assert with_start("distill", given) == [*given, "recipe=warm"]
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        ["recipe=fast"],
-        ["recipe=fast", "recipe.targets.posed=64"],
-        ["init=null"],
-        ["student.body_rotator.width_scale=0.5"],
-        ["student=vanilla_siren"],
-        ["teacher=puppet"],
-        ["+experiment=table6_architecture"],
-        ["-m", "seed=0,1"],
-        ["init=init.safetensors", "recipe=fast"],
-    ],
-)
-def test_whoever_chooses_gets_what_they_chose(given: list[str]) -> None:
-    assert with_start("distill", given) == given
-    assert with_start("train", []) == []

@@ -10,9 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
-from thadistill.config import conf_dir
+from thadistill.config import compose
 from thadistill.data.error_map import REFRESH
 from thadistill.data.face_mask import face_mask_from_targets
 from thadistill.data.sampling import BodyPatches, FacePixels, visible_map
@@ -267,8 +266,7 @@ def test_the_computed_mask_covers_the_puppets_own(teacher, image, targets) -> No
 
 def test_no_more_targets_than_half_of_the_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     def most(*overrides: str) -> int:
-        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-            return most_posed(compose("distill", overrides=["recipe.targets.posed=900", *overrides]))
+        return most_posed(compose("distill", ["recipe.targets.posed=900", *overrides]))
 
     for gigabytes, expected in ((4, 624), (8, 900)):
         monkeypatch.setattr(

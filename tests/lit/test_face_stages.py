@@ -6,9 +6,8 @@ from functools import partial
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
-from thadistill.config import conf_dir
+from thadistill.config import compose
 from thadistill.data.triples import FolderTriples, Triple, stack, write_puppet_triples
 from thadistill.lit.face_stages import FaceStagesModule
 from thadistill.lit.schedule import Steps
@@ -55,14 +54,13 @@ def test_all_three_networks_learn(faces: Triple) -> None:
 
 
 def test_the_stage_is_composed_and_named_as_published() -> None:
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        overrides = [
-            "module=teacher",
-            "stage=face_stages",
-            "stage.network.separable=true",
-            "stage.perceptual=laplacian",
-        ]
-        config = compose("train", overrides=overrides)
+    overrides = [
+        "module=teacher",
+        "stage=face_stages",
+        "stage.network.separable=true",
+        "stage.perceptual=laplacian",
+    ]
+    config = compose("train", overrides)
     module = build_module(config)
     assert isinstance(module, FaceStagesModule)
     assert config.triples.face is True

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from thadistill.config import conf_dir
+from thadistill.config import compose
 from thadistill.errors import UserError
 from thadistill.pipeline.targets import SETS, TargetSets, check_targets
 from thadistill.pose import POSE_PARAMETERS
@@ -23,8 +22,7 @@ from thadistill.teacher.puppet import PuppetTeacher as Puppet
 
 
 def composed(*overrides: str, verb: str = "distill") -> DictConfig:
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return compose(verb, overrides=["teacher=puppet", "character=puppet", "out=run", *overrides])
+    return compose(verb, ["teacher=puppet", "character=puppet", "out=run", *overrides])
 
 
 def sets_of(config: DictConfig) -> TargetSets:

@@ -10,10 +10,9 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from thadistill.config import conf_dir
+from thadistill.config import compose
 from thadistill.data import target_builder
 from thadistill.data.target_cache import Kind
 from thadistill.errors import UserError
@@ -26,8 +25,7 @@ CPU = torch.device("cpu")
 
 
 def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return compose("distill", overrides=["teacher=puppet", "character=puppet", "out=run", *overrides])
+    return compose("distill", ["teacher=puppet", "character=puppet", "out=run", *overrides])
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ from typing import Any
 import hydra
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from thadistill.cli.app import main
-from thadistill.config import conf_dir
+from thadistill.config import compose, conf_dir
 from thadistill.errors import UserError, check_positive, check_whole
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
 from thadistill.student.init import save_init
@@ -21,8 +20,7 @@ STUDENTS = sorted(path.stem for path in (conf_dir() / "student").glob("*.yaml"))
 
 
 def composed(student: str) -> DictConfig:
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return compose("distill", overrides=[f"student={student}"]).student
+    return compose("distill", [f"student={student}"]).student
 
 
 def made(student: str) -> CharacterModel:
@@ -80,10 +78,10 @@ def refused(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("body_rotator.width_scale=-1.0", "BodyRotator: width_scale=-1.0; expected a number above 0"),
+        ("body_rotator.width_scale=-1.0", "student.body_rotator.width_scale=-1.0; expected a number above 0"),
         ("body_rotator.sizes=[128,512,512]", "expected one width a level, sizes doubling or equal"),
         ("body_rotator.sizes=[64,128,256]", "expected the last to be 512"),
-        ("face_morpher.width=0", "FaceMorpher: width=0; expected a whole number above 0"),
+        ("face_morpher.width=0", "student.face_morpher.width=0; expected a whole number above 0"),
     ],
 )
 def test_the_command_refuses_nonsense_before_it_makes_anything(

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from thadistill.config import conf_dir
+from thadistill.config import compose
 from thadistill.errors import UserError
 from thadistill.pipeline.fit import student_module
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
@@ -60,8 +59,7 @@ def test_the_shipped_starts_are_what_their_records_say(student: str) -> None:
     for part in ("face_morpher", "body_rotator"):
         assert record[part]["student"] == student
         assert not {"lambda_00", "crypko_00", "crypko_03"} & {*record[part]["characters"]}  # which it is judged on
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        config = compose("distill", overrides=[f"student={student}"])
+    config = compose("distill", [f"student={student}"])
     for part in ("face_morpher", "body_rotator"):
         network = instantiate(config.student[part])
         apply_init(network, part, "warm")  # type: ignore[arg-type]
@@ -71,8 +69,7 @@ def test_the_shipped_starts_are_what_their_records_say(student: str) -> None:
 
 
 def test_a_recipe_leaves_a_start_as_it_is() -> None:
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        config = compose("distill", overrides=["recipe=warm"])
+    config = compose("distill", ["recipe=warm"])
     assert config.init == "warm"
     body = BodyRotator()
     apply_init(body, "body_rotator", "warm")
@@ -92,8 +89,7 @@ def test_any_recipe_leaves_a_students_own_weights_as_they_are(recipe: str, tmp_p
     image[:, 100:400, 150:350] = 0.5
     folder = CharacterModel(image, face, body).save(tmp_path / "model")
     sizes = ["student.body_rotator.width_scale=0.05", "student.face_morpher={width: 16, depth: 3}"]
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        config = compose("distill", overrides=[f"recipe={recipe}", f"init={folder}", *sizes])
+    config = compose("distill", [f"recipe={recipe}", f"init={folder}", *sizes])
     module = student_module(config, "body_rotator", image=image)
     for name, value in body.state_dict().items():
         assert torch.equal(module.student().state_dict()[name], value), name  # those on the facial pose too
@@ -103,8 +99,7 @@ def test_any_recipe_leaves_a_students_own_weights_as_they_are(recipe: str, tmp_p
 
 def test_what_is_given_is_taken_with_an_init_too() -> None:
     given = ["recipe.body_rotator.position_gain=3.0", "recipe.body_rotator.near_identity_init=true"]
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        config = compose("distill", overrides=["recipe=warm", *given, "recipe.face_morpher.position_gain=2.0"])
+    config = compose("distill", ["recipe=warm", *given, "recipe.face_morpher.position_gain=2.0"])
     body, face = BodyRotator(), FaceMorpher()
     apply_init(body, "body_rotator", "warm")
     apply_init(face, "face_morpher", "warm")

@@ -8,14 +8,13 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
-from thadistill.config import conf_dir
+from thadistill.config import compose, conf_dir
 from thadistill.errors import UserError
 from thadistill.sweeps.job import Job, Result, SweepFailed
 from thadistill.sweeps.pareto import pareto_front
@@ -55,7 +54,7 @@ def search(folder: Path, launcher: Instant, monkeypatch: pytest.MonkeyPatch, **o
     from thadistill.sweeps.search import ParetoSweeper
 
     monkeypatch.setattr(Plugins, "instantiate_launcher", lambda self, **_: launcher)
-    settings = {"params": PARAMS, "objectives": {"psnr": "maximize", "student_ms": "minimize"}, "trials": 8}
+    settings = {"params": PARAMS, "objectives": {"psnr": "maximize", "student_ms": "minimize"}, "n_trials": 8}
     sweeper = ParetoSweeper(**{**settings, "n_jobs": 1, "seed": 0, **options})
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}})
     context = HydraContext(config_loader=Mock(), callbacks=Mock())
@@ -79,7 +78,7 @@ def test_failed_trials_do_not_count_and_the_same_command_continues(
     search(tmp_path, again, monkeypatch, n_jobs=2).sweep(["seed=1", "seed=2"])
     assert again.given == []
     more = Instant()
-    search(tmp_path, more, monkeypatch, trials=11, params={**PARAMS}).sweep(["seed=2", "depth=choice(2,3)"])
+    search(tmp_path, more, monkeypatch, n_trials=11, params={**PARAMS}).sweep(["seed=2", "depth=choice(2,3)"])
     assert sum("depth=2" in given for given in more.given) >= 3
     assert not {*more.given} & good  # it draws on, not the same again
 
@@ -97,7 +96,7 @@ def test_the_front_is_that_of_the_trials(
 def test_nothing_works_ends_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     launcher = Instant()
     with pytest.raises(SweepFailed, match="4 of 4 jobs failed"):
-        search(tmp_path, launcher, monkeypatch, trials=4).sweep(["depth=3"])
+        search(tmp_path, launcher, monkeypatch, n_trials=4).sweep(["depth=3"])
 
 
 def test_what_cannot_be_searched_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,13 +105,12 @@ def test_what_cannot_be_searched_is_refused(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(UserError, match="nothing to search over"):
         search(tmp_path, Instant(), monkeypatch, params={}).sweep(["depth=2"])
     with pytest.raises(UserError, match="expected 1 or more"):
-        search(tmp_path, Instant(), monkeypatch, trials=0)
+        search(tmp_path, Instant(), monkeypatch, n_trials=0)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "hparams_search").glob("*.yaml")))
 def test_every_search_composes(name: str) -> None:
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        config = compose("distill", overrides=[f"hparams_search={name}"], return_hydra_config=True)
+    config = compose("distill", [f"hparams_search={name}"], with_hydra=True)
     sweeper = config.hydra.sweeper
     for key in sweeper.get("params") or {}:
         assert OmegaConf.select(config, key) is not None, f"{key} is no key of distill"

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command, thadistill  # noqa: F401
-from thadistill.cli.app import read_folders
 from thadistill.config import folder_name
 from thadistill.sweeps.job import Job, run
 from thadistill.sweeps.launchers import share_cores
@@ -125,32 +124,6 @@ def test_workers_share_the_cores() -> None:
     assert share_cores(None, 3, 16) == (3, 5)
     assert share_cores(4, 1, 16) == (1, 16)
     assert share_cores(4, 9, 2) == (4, 1)
-
-
-def test_globs_over_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read_folders("distill", ["character=glob(lambda*)"]) == ["character=lambda_00,lambda_01"]
-    everyone = read_folders("distill", ["character=glob(*)"])[0]
-    assert everyone.count(",") == 9
-    assert "folder" not in everyone
-    assert "puppet" not in everyone
-    assert read_folders("distill", ["character=glob(*,exclude=crypko*)"]) == ["character=lambda_00,lambda_01"]
-    monkeypatch.chdir(tmp_path)
-    for name in ("one", "two"):
-        (tmp_path / "mine" / name).mkdir(parents=True)
-        (tmp_path / "mine" / name / "character.png").touch()
-    both = f"character.folder='{tmp_path}/mine/one','{tmp_path}/mine/two'"
-    assert read_folders("distill", ["character=mine/*"]) == ["character=folder", both]
-    assert read_folders("distill", ["character=mine/one,mine/two"]) == ["character=folder", both]
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [("lambda_00,nobody", "character=nobody is unknown"), ("glob(x*)", "is unknown"), ("nothing/*", "is unknown")],
-)
-def test_characters_that_are_not_there(given: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        read_folders("distill", [f"character={given}"])
-    assert message in capsys.readouterr().err
 
 
 def test_folder_names_are_file_names() -> None:

@@ -27,6 +27,5 @@ def run(config: DictConfig, out: Path) -> float:
     console.print(
         f"see it move: thadistill serve model={shlex.quote(str(shown(out) / 'character_model'))}",
         soft_wrap=True,
-        markup=False,
     )
     return float(metrics["psnr"])

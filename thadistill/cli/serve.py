@@ -21,7 +21,7 @@ def run(config: DictConfig, out: Path) -> None:
     students = open_students(models(config.model) or [str(newest() or packaged_puppet())])
     if config.model is None:
         named = students[0].name if newest() else "a drawn puppet, as there is no student under outputs/ yet"
-        console.print(f"showing {named}; model=DIR shows another", soft_wrap=True, markup=False)
+        console.print(f"showing {named}; model=DIR shows another", soft_wrap=True)
     files = player_files() | face_tracking_files(facetracking_folder())
     serve(Server(files, students, str(config.host)), str(config.host), config.port, config.open and can_browse())
 

@@ -55,7 +55,7 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
         process_started: ``time.monotonic()`` from which the budget counts.
     """
     device = trainer_device(config.trainer)
-    budget = budget_of(config, *(config.recipe[part] for part in get_args(Part)))
+    budget = budget_of(config)
     check_targets(config)
     run = Run(out, config)
     if (out / "metrics.json").is_file() and run.state.get("done"):
@@ -262,7 +262,7 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
     """
     if config.module not in SETS:
         raise UserError(f"module={config.module}; expected one of {', '.join(SETS)}")
-    device, budget = trainer_device(config.trainer), budget_of(config, config.recipe[config.module])
+    device, budget = trainer_device(config.trainer), budget_of(config)
     check_targets(config)
     run = Run(out, config)
     check_student(config, [config.module])

@@ -32,25 +32,13 @@ _JUDGED_SHARE = 0.1  # of a short budget that may go into the targets that a stu
 _OTHER_FACES = 1_000_000  # added to the seed: the face morpher sees the posed targets' faces besides
 
 
-def default_budget(config: DictConfig) -> float:
-    """Minutes that suit machine and teacher: ten, with or without a GPU, which then gets further in them.
-
-    The procedural teacher needs no minutes of its own: under five.
-    """
-    return 4.7 if config.teacher.name == "puppet" else 10.0
-
-
-def budget_of(config: DictConfig, *schedules: DictConfig) -> float | None:
-    """Minutes of wall-clock that were asked for, else what suits the machine; None: no clock.
-
-    ``schedules``: the recipes, or the stage, that are to be trained. Those that count poses or patches end with the last,
-    however long that takes, unless minutes are given.
+def budget_of(config: DictConfig) -> float | None:
+    """Minutes of wall-clock; None: no clock, as all that is trained counts poses or patches and ends with the last of them.
 
     Raises: UserError when they are not above 0.
     """
     if config.budget_minutes is None:
-        counted = all(schedule.progress_by != "minutes" for schedule in schedules)
-        return None if counted else default_budget(config)
+        return None
     if config.budget_minutes <= 0:
         raise UserError(f"budget_minutes={config.budget_minutes}; expected minutes above 0")
     return float(config.budget_minutes)

@@ -59,7 +59,7 @@ def _train(config: DictConfig, out: Path, run: Run) -> float:
         TripleBatches(split.test, config.validation.triples),
         config.seed,
     )
-    minutes = budget_of(config, config.stage)
+    minutes = budget_of(config)
     trainer = fit(module, data, config, config.stage, minutes, out, BudgetBar(config.stage.name))
     if trainer.is_global_zero:
         for name, network in named_networks(config.stage.name, module.network).items():

@@ -99,7 +99,7 @@ class Server:
             try:
                 packed = await asyncio.get_running_loop().run_in_executor(self._executor, self._students[file].pack)
             except UserError as error:
-                console.print(f"{self._students[file].name}: {error}", soft_wrap=True, markup=False)
+                console.print(f"{self._students[file].name}: {error}", soft_wrap=True)
                 raise web.HTTPInternalServerError(text=f"{error}\n") from None
             self._packed[file] = packed
         return web.Response(body=self._packed[file], content_type=media_type(file))

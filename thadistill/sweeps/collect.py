@@ -9,7 +9,6 @@ from typing import Any
 
 from thadistill.errors import UserError
 from thadistill.files import write_csv, write_text
-from thadistill.metrics.collection import QUALITY_KEYS
 from thadistill.sweeps.pareto import pareto_front
 
 QUALITY, COST = "psnr", "student_ms"  # the plot's axes
@@ -18,6 +17,13 @@ ABOUT_KEYS = ("module", "character", "teacher", "recipe", "seed", "budget_minute
 STATE_KEYS = ("status", "error", "pareto")
 _TABLE_FIGURES = (QUALITY, "face_psnr", "eye_mouth_psnr", "flow_epe_px", "size_mb", COST, "student_fps")
 _RECORDS = ("job.json", "run.json", "metrics.json")
+
+
+def quality_keys() -> tuple[str, ...]:
+    """The figures of a student against its teacher; torchmetrics takes seconds to import."""
+    from thadistill.metrics.collection import QUALITY_KEYS
+
+    return tuple(QUALITY_KEYS)
 
 
 def read_runs(folder: str | Path) -> list[dict[str, Any]]:
@@ -35,12 +41,12 @@ def read_runs(folder: str | Path) -> list[dict[str, Any]]:
     runs = [(place, *_read(place)) for place in places]
     if not runs:
         raise UserError(f"{folder} holds no run; expected folders with metrics.json, such as a sweep leaves")
-    named = {key for _, overrides, _ in runs for key in overrides} - {"out", *ABOUT_KEYS}
+    named = {key for _, overrides, _ in runs for key in overrides} - {"out", "hparams_search", *ABOUT_KEYS}
     rows = []
     for place, overrides, about in runs:
         row: dict[str, Any] = {"run": str(place.relative_to(folder))}
         row |= {key: overrides.get(key) for key in sorted(named)}
-        row |= {key: about.get(key, overrides.get(key)) for key in (*ABOUT_KEYS, *QUALITY_KEYS, *SPEED_KEYS)}
+        row |= {key: about.get(key, overrides.get(key)) for key in (*ABOUT_KEYS, *quality_keys(), *SPEED_KEYS)}
         rows.append({**row, "status": about["status"], "error": about["error"]})
     on_front = {row["run"] for group in by_character(rows).values() for row in _front(group)}
     return [{**row, "pareto": row["run"] in on_front} for row in rows]
@@ -102,7 +108,7 @@ def collect(folder: str | Path, out: str | Path | None = None) -> list[dict[str,
 
 def varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The columns, other than figures, in which rows differ: what a sweep was over."""
-    figures = {"run", "minutes", "size_mb", *QUALITY_KEYS, *SPEED_KEYS, *STATE_KEYS}
+    figures = {"run", "minutes", "size_mb", *quality_keys(), *SPEED_KEYS, *STATE_KEYS}
     given = [key for key in rows[0] if key not in figures]
     return [key for key in given if len({str(row[key]) for row in rows if row[key] is not None}) > 1]
 

@@ -17,12 +17,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+import thadistill
 from thadistill.config import keyed
 from thadistill.console import shown
 from thadistill.files import write_json
+from thadistill.overrides import quoted
+from thadistill.sweeps.parent import environment_of_job
+
+_PATIENCE = 20.0  # seconds for an interrupted job of the same folder to save what it has
 
 
 class SweepFailed(Exception):
@@ -39,6 +45,8 @@ class Job:
     cwd: Path
     digest: str  # of the composed configuration and of the files that it names
     label: str = "job"
+    config_dir: str | None = None  # a further folder of configs
+    searched: tuple[str, ...] = ()  # the places of hydra.searchpath
     threads: int | None = None  # None: as many as the machine has cores
 
 
@@ -54,14 +62,17 @@ class Result:
 def describe(config: DictConfig, verb: str) -> Job:
     """The job that Hydra is about to run, from its composed configuration."""
     settings = HydraConfig.get()
+    sources = [(one.provider, f"{one.schema}://{one.path}") for one in settings.runtime.config_sources]
     content = json.dumps(keyed(config)[0], sort_keys=True, default=str)
     return Job(
         verb,
-        tuple(item for item in settings.overrides.task if item.partition("=")[0] not in ("out", "hparams_search")),
+        tuple(item for item in settings.overrides.task if item.partition("=")[0] != "out"),
         Path(settings.runtime.output_dir),
         Path.cwd(),
         hashlib.sha256(content.encode()).hexdigest()[:16],
         f"job {settings.job.num}",
+        next((path for provider, path in sources if provider == "command-line"), None),
+        tuple(path for provider, path in sources if provider.startswith("hydra.searchpath")),
     )
 
 
@@ -73,6 +84,18 @@ def run(job: Job) -> Result:
         print(f"{job.label}: done already", file=sys.stderr, flush=True)
         return Result(job, None, _metrics(job))
     job.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(job.folder / ".lock")  # the system lets it go when its process ends, however it ends
+    try:
+        lock.acquire(timeout=_PATIENCE)
+    except Timeout:
+        return Result(job, f"runs already, started by another command; expected to be alone in {shown(job.folder)}")
+    with lock:
+        if _is_done(record, job):
+            return Result(job, None, _metrics(job))
+        return _alone(job, record, state)
+
+
+def _alone(job: Job, record: Path, state: dict[str, Any]) -> Result:
     write_json(record, state)
     print(f"{job.label}: started, prints to '{shown(job.folder / 'job.log')}'", file=sys.stderr, flush=True)
     started = time.monotonic()
@@ -94,10 +117,18 @@ def run(job: Job) -> Result:
 
 
 def _process(job: Job, log: int) -> int:
-    environment = {**os.environ, "HYDRA_FULL_ERROR": "1", "COLUMNS": "200"}
+    environment = {**os.environ, **environment_of_job(), "HYDRA_FULL_ERROR": "1", "COLUMNS": "200"}
     if job.threads is not None:
         environment["OMP_NUM_THREADS"] = str(job.threads)
-    command = [sys.executable, "-m", "thadistill.cli", job.verb, *job.overrides, f"out='{job.folder}'"]
+    root = Path(thadistill.__file__).parent.parent
+    if root.name not in ("site-packages", "dist-packages"):  # a checkout, perhaps found through the current folder
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), environment.get("PYTHONPATH")]))
+    environment["PYTHONSAFEPATH"] = "1"  # a queue.py of the user's own does not stand for Python's
+    command = [sys.executable, "-m", "thadistill.cli", job.verb, *job.overrides, f"out={job.folder}"]
+    if job.config_dir is not None:
+        command += ["--config-dir", job.config_dir.removeprefix("file://")]
+    if job.searched:
+        command.append(f"hydra.searchpath=[{','.join(quoted(place) for place in job.searched)}]")
     process = subprocess.Popen(
         command, cwd=job.cwd, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
     )

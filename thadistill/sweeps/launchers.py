@@ -54,9 +54,11 @@ class JobLauncher(Launcher):
         """Runs a job for each list of overrides; one that fails, or loses its worker, is a Result with its error."""
         setup_globals()
         returns = [self._describe(list(given), initial_job_idx + i) for i, given in enumerate(job_overrides)]
-        results = self.run([given.return_value for given in returns])
-        for given, result in zip(returns, results, strict=True):
-            given.return_value, given.status = result, JobStatus.COMPLETED
+        jobs = {given.return_value.folder: given.return_value for given in reversed(returns)}  # the first of each
+        each = list(reversed(jobs.values()))
+        results = dict(zip([job.folder for job in each], self.run(each), strict=True))
+        for given in returns:
+            given.return_value, given.status = results[given.return_value.folder], JobStatus.COMPLETED
         return returns
 
     def _describe(self, overrides: list[str], number: int) -> JobReturn:

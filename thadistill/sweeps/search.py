@@ -23,7 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from thadistill.errors import UserError
-from thadistill.sweeps.job import Result
+from thadistill.sweeps.job import Result, SweepFailed
 from thadistill.sweeps.sweepers import report
 
 
@@ -85,6 +85,10 @@ class ParetoSweeper(Sweeper):
             figures = ", ".join(f"{k} {v:.3f}" for k, v in zip(self.objectives, trial.values, strict=True))
             print(f"  {figures}: {' '.join(f'{k}={_text(v)}' for k, v in trial.params.items())}", file=sys.stderr)
         report(folder, results)
+        if not _good(study):
+            raise SweepFailed(
+                f"no trial finished with figures of {', '.join(self.objectives)}: see its folders' job.log, metrics.json"
+            )
 
     def _tell(self, study: Any, trial: Any, result: Result) -> bool:
         """Tells a trial's figures; whether it succeeded.
@@ -98,7 +102,11 @@ class ParetoSweeper(Sweeper):
         if result.error is None and all(isinstance(v, (int, float)) and math.isfinite(v) for v in values):
             study.tell(trial, [float(v) for v in values if v is not None])
             return True
-        trial.set_user_attr("error", result.error or "its figures are not finite")
+        absent = [name for name, value in zip(self.objectives, values, strict=True) if value is None]
+        why = f"its metrics.json has no {absent[0]}" if absent else "its figures are not finite"
+        if result.error is None:
+            print(f"{result.job.label} does not count: {why}", file=sys.stderr)
+        trial.set_user_attr("error", result.error or why)
         others = [other.values for other in _good(study)]
         if others:
             ways = (min if way == "maximize" else max for way in self.objectives.values())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -41,10 +43,9 @@ class GridSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Makes Hydra's sweeper, and it the launcher."""
-        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # Hydra's scan defines it anew
-
+        own: Any = next(one for one in Plugins.instance().discover(Sweeper) if one.__name__ == "BasicSweeper")
         self.folder = Path(config.hydra.sweep.dir)
-        self.inner = BasicSweeper(max_batch_size=None)
+        self.inner = own(max_batch_size=None)
         self.inner.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> None:

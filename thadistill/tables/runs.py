@@ -13,13 +13,11 @@ from typing import Any
 
 import hydra
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from jaxtyping import Float
 from omegaconf import DictConfig
 from torch import Tensor
 
-from thadistill.config import conf_dir
+from thadistill.config import compose
 from thadistill.data.character import Character
 from thadistill.data.target_cache import Targets
 from thadistill.devices import trainer_device
@@ -69,10 +67,8 @@ class Command:
     def composed(self, verb: str, row: str, overrides: Sequence[str]) -> tuple[DictConfig, Path]:
         """What ``thadistill VERB experiment=... scale=...`` with the row's overrides would run, and where."""
         out = self.folder(row).resolve()
-        given = [f"experiment={self.experiment}", f"scale={self.scale}", *overrides, *self.overrides, f"out='{out}'"]
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-            return compose(verb, overrides=given), out
+        given = [f"experiment={self.experiment}", f"scale={self.scale}", *overrides, *self.overrides, f"out={out}"]
+        return compose(verb, given), out
 
 
 def read_command(here: Path, about: str | None) -> Command:
