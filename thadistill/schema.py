@@ -225,6 +225,8 @@ SCHEMA: dict[str, Kind] = {
     "stage.perceptual": or_null(one_of("auto", "vgg16", "stlpips_alex", "laplacian")),
     "stage.learning_rate.warmup": SHARE,
     "stage.learning_rate.floor": SHARE,
+    "stage.learning_rate.until": each(SHARE),
+    "stage.learning_rate.factors": each(number_from(0)),
     "triples.poses": whole(),
     "triples.size": whole(),
     "triples.face": FLAG,

@@ -79,9 +79,9 @@ def test_patches_equal_the_whole_image(size: int, shape: str) -> None:
 def exact_gradients(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Training in float32 on every processor; tests/kernels/test_level.py has what bfloat16 makes of it."""
     monkeypatch.setattr(level, "multiplies_bfloat16", lambda: False)
-    level._kernels.cache_clear()
+    level.level_kernels.cache_clear()
     yield
-    level._kernels.cache_clear()
+    level.level_kernels.cache_clear()
 
 
 @pytest.mark.usefixtures("exact_gradients")
