@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from thadistill.cli.app import STARTED
@@ -15,6 +16,8 @@ from thadistill.pipeline.distill import distill
 
 def run(config: DictConfig, out: Path) -> float:
     """Distils and says where the result lies; returns the PSNR, which sweeps optimise."""
+    if config.init is None and HydraConfig.get().runtime.choices.get("recipe") == "warm":
+        console.print("no pretrained init for this student and teacher: from random weights, as recipe=fast")
     with relaunchable("distill"):
         metrics = distill(config, out, STARTED)
     if not metrics:
