@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hydra
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 from thadistill import devices
 from thadistill.cli.app import main
-from thadistill.devices import resolve_device, trainer_device
+from thadistill.config import compose
+from thadistill.devices import placed, resolve_device, trainer_device
 from thadistill.errors import UserError
 
 
@@ -101,3 +103,21 @@ def test_every_command_refuses_it_at_the_start(
     assert told.count("\n") == 1
     assert "accelerator=" in told or "device=" in told
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("tasks_per_node", [None, "4"])
+def test_a_plain_run_runs_in_an_allocation_of_several_tasks(
+    tasks_per_node: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "SLURM_NTASKS": "4",
+        "SLURM_JOB_NAME": "sweep",
+        "SLURM_NNODES": "2",
+        "SLURM_PROCID": "0",
+    }.items():
+        monkeypatch.setenv(name, value)
+    if tasks_per_node is not None:
+        monkeypatch.setenv("SLURM_NTASKS_PER_NODE", tasks_per_node)
+    config = compose("distill", ["trainer=cpu"]).trainer
+    made = hydra.utils.instantiate(config, logger=False, default_root_dir=tmp_path, **placed(config))
+    assert (made.world_size, made.is_global_zero) == (1, True)

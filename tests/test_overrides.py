@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from thadistill.config import compose, conf_dir
 from thadistill.errors import UserError
-from thadistill.overrides import flag_value, quoted, read_overrides, split_flags
+from thadistill.overrides import flag_value, quoted, read_overrides, split_flags, unquoted
 
 STRANGE = [
     "20261126_1712", "1e3", "true", "3", "a=1,b=2", "初音ミク.png", "pic (1).png", "it's", "runs [v2]/x", "[v2]/x", "a: b",
@@ -26,6 +26,7 @@ def test_paths_and_names_are_taken_as_typed(value: str) -> None:
     for verb, key in (("evaluate", "model"), ("prepare", "image"), ("distill", "out"), ("distill", "targets")):
         (override,) = OverridesParser.create().parse_overrides(read(f"{key}={value}"))
         assert override.value() == value, (verb, key)
+    assert unquoted(quoted(value)) == value
     config = compose("distill", [f"out={value}", f"targets={value}", f"+logger.csv.save_dir={value}"])
     assert (config.out, config.targets, config.logger.csv.save_dir) == (value, value, value)
 

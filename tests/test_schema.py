@@ -131,6 +131,8 @@ WRONG = [
     ("export", "dtype=float8", "dtype=float8"),
     ("serve", "port=many", "port=many; expected a number from 0"),
     ("serve", "open=x", "open=x"),
+    ("prepare", "face_mask=mask.png", "face_mask=mask.png; expected true or false"),
+    ("evaluate", "face_mask=true", "face_mask=True; expected a PNG, or null"),
     ("prepare", "head=[1,2]", "head=[1, 2]; expected [left,top,right,bottom]"),
     ("prepare", "head=[a,b,c,d]", "head="),
     ("train", "stage.batch_size=0", "stage.batch_size=0"),

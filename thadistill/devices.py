@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -62,9 +63,19 @@ def trainer_device(trainer: DictConfig) -> torch.device:
     return torch.device("cuda", number) if number else device
 
 
-def placed(trainer: DictConfig) -> dict[str, str]:
-    """What ``auto`` is for a Lightning trainer: the type of :func:`trainer_device`, not a choice of its own."""
-    return {"accelerator": trainer_device(trainer).type} if trainer.accelerator == "auto" else {}
+def placed(trainer: DictConfig) -> dict[str, Any]:
+    """What ``auto`` is for a Lightning trainer: the type of :func:`trainer_device`, not a choice of its own.
+
+    One process on one machine is that also in a SLURM allocation of several tasks, whose numbers Lightning would take for
+    those of its processes.
+    """
+    settings: dict[str, Any] = {"accelerator": trainer_device(trainer).type} if trainer.accelerator == "auto" else {}
+    alone = str(trainer.get("devices", 1)) == "1" and trainer.get("num_nodes", 1) == 1 and trainer.strategy == "auto"
+    if alone and not trainer.get("plugins") and "SLURM_NTASKS" in os.environ:
+        from lightning.fabric.plugins.environments import LightningEnvironment
+
+        settings["plugins"] = [LightningEnvironment()]
+    return settings
 
 
 def _numbers(devices: object) -> list[int]:

@@ -88,6 +88,15 @@ def quoted(value: str) -> str:
     return f"'{escaped}'"
 
 
+def unquoted(value: str) -> str:
+    """What a string of Hydra's grammar means; what is not quoted is itself."""
+    if not _QUOTED.fullmatch(value):
+        return value
+    quote = value[0]
+    # backslashes in front of a quote, or of the end, stand for half of them
+    return re.sub(rf"(\\+)({quote}|$)", lambda found: found[1][: len(found[1]) // 2] + found[2], value[1:-1])
+
+
 def _as_typed(key: str, value: str, sweep: bool) -> str:
     kind = kind_of(key)
     assert kind is not None
@@ -126,8 +135,7 @@ def _characters(value: str, conf: Sequence[Path]) -> list[str]:
     """A folder, or several names or folders to sweep over: ``a,b``, ``glob(crypko_*)``, ``mine/*``."""
     known = {path.stem for folder in conf for path in (folder / "character").glob("*.yaml")}
     samples = sorted(known - set(_NO_SAMPLES))
-    if _QUOTED.fullmatch(value):
-        value = re.sub(r"\\(['\"])", r"\1", value[1:-1])
+    value = unquoted(value)
     if value in known:
         return [f"character={value}"]
     pattern = re.fullmatch(r"glob\((.*)\)", value)

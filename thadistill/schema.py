@@ -223,6 +223,8 @@ SCHEMA: dict[str, Kind] = {
     "stage.progress_by": one_of("minutes", "triples"),
     "stage.warmup_triples": whole(0),
     "stage.perceptual": or_null(one_of("auto", "vgg16", "stlpips_alex", "laplacian")),
+    "stage.*.until": each(SHARE),
+    "stage.*.factors": each(number_from(0)),
     "stage.learning_rate.warmup": SHARE,
     "stage.learning_rate.floor": SHARE,
     "stage.learning_rate.until": each(SHARE),
@@ -291,6 +293,9 @@ def _check_together(config: DictConfig) -> None:
     head = config.get("head")
     if head is not None and len(head) != 4:
         raise UserError(f"head={list(head)}; expected [left,top,right,bottom] in pixels")
+    mask = config.get("face_mask")  # whether prepare makes one; elsewhere a file
+    if mask is not None and isinstance(mask, bool) != ("image" in config):
+        raise UserError(f"face_mask={mask}; expected {'true or false' if 'image' in config else 'a PNG, or null'}")
     if "budget_minutes" in config and config.budget_minutes is None:
         for key, schedule in schedules(config).items():
             if schedule.progress_by == "minutes":

@@ -127,7 +127,7 @@ def test_an_interrupted_run_continues_where_it_was(tmp_path: Path, worker: bool)
 
 def test_what_fails_beside_ends_the_run(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from thadistill.cli import main; main()", "distill", *TOY]
-    command += ["recipe.face_morpher.stream.batch_size=none", "budget_minutes=1.2", "out=run"]
+    command += ["recipe.face_morpher.stream._target_=thadistill.data.sampling.Nothing", "budget_minutes=1.2", "out=run"]
     environment = {**os.environ, "THADISTILL_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode not in (0, None)

@@ -108,6 +108,23 @@ def test_what_cannot_be_searched_is_refused(tmp_path: Path, monkeypatch: pytest.
         search(tmp_path, Instant(), monkeypatch, n_trials=0)
 
 
+def test_a_study_without_a_finished_trial_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objectives = {"sharpness": "maximize"}  # of which metrics.json knows nothing
+    with pytest.raises(SweepFailed, match="no trial finished with figures of sharpness"):
+        search(tmp_path, Instant(), monkeypatch, objectives=objectives, n_trials=3).sweep(["depth=2"])
+    assert "does not count: its metrics.json has no sharpness" in capsys.readouterr().err
+
+
+def test_a_searchs_own_objectives_stand_alone() -> None:
+    found = {
+        name: compose("distill", [f"hparams_search={name}"], with_hydra=True).hydra.sweeper.objectives
+        for name in ("recipe", "student")
+    }
+    assert found == {"recipe": {"psnr": "maximize"}, "student": {"psnr": "maximize", "student_ms": "minimize"}}
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "hparams_search").glob("*.yaml")))
 def test_every_search_composes(name: str) -> None:
     config = compose("distill", [f"hparams_search={name}"], with_hydra=True)

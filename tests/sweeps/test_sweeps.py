@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.cli.conftest import Command, thadistill  # noqa: F401
 from thadistill.config import folder_name
@@ -52,7 +58,7 @@ def test_a_failed_job_is_told_and_only_that_one_runs_again(thadistill: Command, 
     assert rows["0.1"]["pareto"] == "True"
     assert rows["wide"]["status"] == "failed"
     assert rows["wide"]["error"] in done.stderr
-    assert "BodyRotator" in rows["wide"]["error"]
+    assert rows["wide"]["error"].startswith(f"{WIDTH}=wide; expected a number above 0")
     assert (folder / "pareto.png").is_file()
     good = folder / rows["0.1"]["run"]
     before = (good / "metrics.json").stat().st_mtime_ns
@@ -131,3 +137,65 @@ def test_folder_names_are_file_names() -> None:
     long = [folder_name("k=" + "é" * 300 + end) for end in "ab"]
     assert len({*long}) == 2
     assert all(len(name.encode()) <= 255 for name in long)
+
+
+def test_jobs_run_in_any_folder_and_import_nothing_from_it(tmp_path: Path) -> None:
+    folder = tmp_path / "it's (mine) [v2]"
+    folder.mkdir()
+    (folder / "queue.py").write_text("raise SystemExit('not the one of Python')")
+    command = [sys.executable, "-P", "-m", "thadistill.cli", "assets", "-m", "pull=a=1,b (2),a=1", "out=sw [a]"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert done.stderr.count("started, prints to") >= 2
+    records = [json.loads(path.read_text()) for path in sorted((folder / "sw [a]").rglob("job.json"))]
+    assert [record["error"].partition(";")[0] for record in records] == [
+        "no asset is called 'a=1'",
+        "no asset is called 'b (2)'",
+    ]
+    with (folder / "sw [a]" / "results.csv").open() as file:
+        assert [row["pull"] for row in csv.DictReader(file)] == ["a=1", "b (2)"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_job_ends_with_the_command_that_started_it(how: signal.Signals, tmp_path: Path) -> None:
+    job = (
+        "import pathlib, sys, time; from thadistill.sweeps.parent import end_with_parent; end_with_parent()\n"
+        "pathlib.Path('runs').touch()\n"
+        "try:\n    time.sleep(300)\nexcept KeyboardInterrupt:\n    pathlib.Path('saved').touch()"
+    )
+    command = (
+        "import os, subprocess, sys; from thadistill.sweeps.parent import environment_of_job\n"
+        f"subprocess.run([sys.executable, '-c', {job!r}], env={{**os.environ, **environment_of_job()}})"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", command], cwd=tmp_path)
+    limit = time.monotonic() + 60
+    while not (tmp_path / "runs").exists() and time.monotonic() < limit:
+        time.sleep(0.05)
+    parent.send_signal(how)
+    parent.wait()
+    limit = time.monotonic() + 20
+    while not (tmp_path / "saved").exists() and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert (tmp_path / "saved").exists()
+
+
+def test_a_job_is_not_started_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thadistill.sweeps.job._PATIENCE", 0.1)
+    job = Job("assets", (), tmp_path / "job", tmp_path, "0" * 16)
+    job.folder.mkdir()
+    with FileLock(job.folder / ".lock"):
+        result = run(job)
+    assert result.error is not None
+    assert result.error.startswith("runs already, started by another command")
+    assert not (job.folder / "job.log").exists()
+    assert run(job).error is None  # the other one is gone
+
+
+def test_a_job_knows_the_folders_of_configs(tmp_path: Path) -> None:
+    (tmp_path / "own" / "hparams_search").mkdir(parents=True)
+    text = "# @package _global_\nhydra: {job: {name: mine}}\n"
+    (tmp_path / "own" / "hparams_search" / "mine.yaml").write_text(text)
+    command = [sys.executable, "-m", "thadistill.cli", "assets", "-m", "--config-dir", "own", "hparams_search=mine"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "job 0: done" in done.stderr

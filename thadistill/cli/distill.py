@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from thadistill.cli.app import STARTED
@@ -19,6 +20,9 @@ def run(config: DictConfig, out: Path) -> float:
         metrics = distill(config, out, STARTED)
     if not metrics:
         return float("nan")
+    if config.init is None and HydraConfig.get().runtime.choices.get("recipe") == "warm":
+        told = "trained from random weights, as recipe=fast: no pretrained init for this student and teacher"
+        console.print(told, soft_wrap=True)
     console.print(
         f"psnr {metrics['psnr']:.2f} dB (shown unmoved: {metrics['psnr_unmoved']:.2f}), "
         f"face {metrics['face_psnr']:.2f} dB: see {shown(out) / 'report.md'}, {shown(out) / 'preview.png'}",

@@ -9,6 +9,7 @@ from typing import Any
 
 from thadistill.errors import UserError
 from thadistill.files import write_csv, write_text
+from thadistill.overrides import unquoted
 from thadistill.sweeps.pareto import pareto_front
 
 QUALITY, COST = "psnr", "student_ms"  # the plot's axes
@@ -79,7 +80,8 @@ def _read(place: Path) -> tuple[dict[str, str], dict[str, Any]]:
             damaged = f"{name} is damaged"
     job, metrics = records.get("job.json", {}), records.get("metrics.json", {})
     given = metrics.get("overrides") or job.get("overrides") or []
-    overrides = dict(str(item).lstrip("+~").partition("=")[::2] for item in given)
+    typed = (str(item).lstrip("+~").partition("=") for item in given)
+    overrides = {key: unquoted(value) for key, _, value in typed}
     about = dict(metrics)
     about.setdefault("minutes", job.get("minutes"))
     if "stages" in metrics:

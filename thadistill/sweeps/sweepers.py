@@ -29,12 +29,13 @@ def report(folder: Path, results: Sequence[Result]) -> None:
     if rows:
         print(markdown_table(rows))
         print(f"{len(rows)} runs: see {folder / 'table.md'} and results.csv beside it", file=sys.stderr)
-    failed = [result for result in results if result.error is not None]
+    jobs = {(result.job.folder, result.job.overrides): result for result in results}  # a value given twice is one job
+    failed = [result for result in jobs.values() if result.error is not None]
     for result in failed:
         print(f"failed: {result.job.label} in '{result.job.folder.name}': {result.error}", file=sys.stderr)
     if failed:
         raise SweepFailed(
-            f"{len(failed)} of {len(results)} jobs failed (each says more in its job.log); the same command runs those again"
+            f"{len(failed)} of {len(jobs)} jobs failed (each says more in its job.log); the same command runs those again"
         )
 
 
