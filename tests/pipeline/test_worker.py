@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
-from unittest.mock import Mock
+from types import SimpleNamespace
 
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from thadistill.config import compose
 from thadistill.data import target_builder
-from thadistill.data.target_cache import Kind
+from thadistill.data.target_cache import FIELDS, Kind
 from thadistill.errors import UserError
+from thadistill.pipeline import targets as planning
 from thadistill.pipeline.run_state import Run
-from thadistill.pipeline.targets import TargetSets
-from thadistill.pipeline.worker import Work, Worker, _teach, has_worker
+from thadistill.pipeline.targets import TargetSets, training_ends
+from thadistill.pipeline.worker import Worker, all_targets, has_worker
 from thadistill.teacher import Teacher, load_teacher
 
 CPU = torch.device("cpu")
@@ -57,32 +56,34 @@ def test_one_thread_has_nothing_to_share(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not has_worker(composed(), CPU)
 
 
-def slowed(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The teacher takes so long per pose."""
-    plain = target_builder.shard_targets
+@pytest.mark.parametrize(
+    ("seconds", "budget", "posed", "evaluated"), [(2.0, 2.0, 16, 4), (0.5, 2.0, 80, 16), (0.2, 10.0, 2048, 16)]
+)
+def test_a_slow_teacher_leaves_the_face_morpher_its_share(
+    seconds: float, budget: float, posed: int, evaluated: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher takes so many seconds per pose of a clock of its own; the first process has made a shard."""
+    clock = [0.0]
 
     def slow(kind: Kind, teacher: Teacher, image: torch.Tensor, poses: torch.Tensor, batch: int) -> object:
-        time.sleep(seconds * len(poses))
-        return plain(kind, teacher, image, poses, batch)
+        clock[0] += seconds * len(poses)
+        sizes = {"posed": (4, 8, 8), "grid_change": (2, 8, 8), "face_region": (4, 8, 8), "face": (4, 8, 8)}
+        names = FIELDS[kind][1:]
+        return {"pose": poses, **{name: torch.zeros(len(poses), *sizes[name]) for name in names}}
 
     monkeypatch.setattr(target_builder, "shard_targets", slow)
-
-
-def test_a_slow_teacher_leaves_the_face_morpher_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slowed(0.2, monkeypatch)
-    budget = 0.7
-    config = composed(
-        f"budget_minutes={budget}", "trainer=cpu", "student.body_rotator.width_scale=0.05", "callbacks=none",
-        "student.face_morpher={width: 16, depth: 3}", f"targets={tmp_path / 'targets'}", "validation.checks=0",
-    )  # fmt: skip
-    content = OmegaConf.to_container(config, resolve=True)
-    work = Work(content, tmp_path / "face", budget, time.time(), 1, 2.0)  # type: ignore[arg-type]
-    _teach(work, Mock(spec=Connection))
-    plan = json.loads((tmp_path / "face" / "run.json").read_text())["plan"]
-    assert plan["face_minutes"] > 0.9 * config.recipe.face_morpher.share * budget
-    assert plan["posed_poses"] >= 32
-    assert 4 <= plan["evaluation_poses"] < 16
-    assert 4 <= plan["validation_face_poses"] <= 8
+    for module in (target_builder, planning):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    config = composed(f"budget_minutes={budget}", "trainer=cpu", f"targets={tmp_path / 'targets'}")
+    teacher = load_teacher("puppet", seed=0)
+    sets = TargetSets(config, teacher, teacher.character(), budget, 2.0, lambda said: None)  # type: ignore[operator]
+    sets.fill("posed", sets.cache("posed"), 16, None)
+    clock[0] = 18.0  # what starting takes
+    ends, share = training_ends(config, budget), config.recipe.face_morpher.share * budget
+    made = all_targets(sets, Run(tmp_path / "run", config), lambda: ends - clock[0] / 60 - share)
+    assert ends - clock[0] / 60 > 0.95 * share
+    assert 16 <= len(made["posed"]) <= posed
+    assert len(made["evaluation"]) == evaluated
 
 
 def test_with_time_enough_all_is_made(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def build_targets(
     for index in range(len(parts)):
         if not cache.has_shard(index):
             enough = others or cache.has_shard(0)
-            if end is not None and enough and (time.monotonic() + slowest > end or crowded(cache)):
+            if end is not None and enough and (time.monotonic() + slowest >= end or crowded(cache)):
                 break
             left = []
             for free in (*others, index):  # those first whose run ended: they come earlier

@@ -234,6 +234,7 @@ def _write(
     summary = {
         "character": character.name,
         "teacher": teacher.name,
+        "student": config.student.name,
         "recipe": config.recipe.name,
         "seed": config.seed,
         "budget_minutes": budget,

@@ -28,7 +28,7 @@ from thadistill.data.error_map import ErrorMap
 from thadistill.data.face_mask import face_mask_from_targets
 from thadistill.data.target_cache import Targets
 from thadistill.devices import keep_freed_memory, placed, trainer_device
-from thadistill.errors import UserError
+from thadistill.errors import UserError, check_whole
 from thadistill.images import STUDENT_FACE_REGION, save_face_mask
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
 from thadistill.pipeline.loggers import ContinuedCSV, finish, loggers, tell_hyperparameters
@@ -187,6 +187,8 @@ def fit(
         if not config.validation.checks:
             data.validation = None
             settings |= {"limit_val_batches": 0}
+    else:
+        check_whole("trainer.val_check_interval", config.trainer.val_check_interval)  # a stream has no epochs to divide
     needed = [budget, StopDiverged(), *checks, ImageGrids(folder / "grids")]
     configured = configured_callbacks(config, folder, scene)
     last = folder / "last.ckpt"

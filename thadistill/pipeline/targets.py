@@ -145,6 +145,7 @@ class TargetSets:
         self.config, self.teacher, self.image = config, teacher, image
         self.budget, self.say = budget, say
         self._seconds: dict[Kind, float] = {}  # that a pose took
+        self._caches: dict[str, TargetCache] = {}  # a key costs a hash of the teacher's weights
         recipe = config.recipe.targets
         training: PoseSequence = hydra.utils.instantiate(recipe.poses)
         faces = faces_beside(training)
@@ -166,10 +167,13 @@ class TargetSets:
 
     def cache(self, name: str) -> TargetCache:
         """Where a set lies, or is to lie."""
-        folder = None if self.config.targets is None else Path(self.config.targets) / name
-        wanted = self.wanted[name]
-        with self.precision(name):
-            return open_cache(wanted.kind, self.teacher, self.image, wanted.poses, folder, wanted.shard)
+        if name not in self._caches:
+            folder = None if self.config.targets is None else Path(self.config.targets) / name
+            wanted = self.wanted[name]
+            with self.precision(name):
+                made = open_cache(wanted.kind, self.teacher, self.image, wanted.poses, folder, wanted.shard)
+            self._caches[name] = made
+        return self._caches[name]
 
     def precision(self, name: str) -> AbstractContextManager[None]:
         """Within it, the teacher computes as this set asks for; its key says so."""
@@ -188,10 +192,6 @@ class TargetSets:
             minutes = None if wanted.minutes is None else max(0.0, wanted.minutes - run.spent(step))
             with run.stage(step) as stage:
                 if left is not None and minutes is not None:
-                    # a shard for this process, one for whoever shares the work: then it is known how long a pose takes
-                    began = time.monotonic()
-                    self.fill(name, cache, min(2 * SHARD if name == "posed" else SHARD, count), None)
-                    minutes -= (time.monotonic() - began) / 60
                     minutes = max(0.0, min(minutes, left() - self._minutes(names[number + 1 :])))
                 elif left is not None and f"{name}_poses" not in run.state["plan"]:
                     count = self._affordable(name, count, left() - self._minutes(names[number + 1 :], least=True))
@@ -201,6 +201,15 @@ class TargetSets:
                 stage["detail"] = f"{used} poses, {max(0, have - before)} new{why}"
             made[name] = cache.open(used)
         return made
+
+    def has_room(self, name: str, others: Sequence[str], minutes: float) -> bool:
+        """Whether, of so many minutes, those are left for a shard of ``name`` that ``others`` do not need.
+
+        A first few poses of the evaluation are made, to know how long one takes.
+        """
+        self.fill("evaluation", self.cache("evaluation"), min(_FEW, self.wanted["evaluation"].most), None)
+        shard = SHARD * self._seconds.get(self.wanted[name].kind, 0.0) / 60
+        return minutes - self._minutes(others) > shard
 
     def _minutes(self, names: Iterable[str], least: bool = False) -> float:
         """What sets take, as far as is known how long a pose does: a shard, or, of those judged by, all or the least."""

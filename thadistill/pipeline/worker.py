@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thadistill.callbacks import SaidProgress
 from thadistill.data.character import Character
+from thadistill.data.target_cache import Targets
 from thadistill.errors import UserError
 from thadistill.pipeline.fit import face_morpher_step
 from thadistill.pipeline.run_state import Run
@@ -181,11 +183,23 @@ def _teach(work: Work, tell: Connection) -> None:
         """Minutes until the rotator's training ends."""
         return training_ends(config, work.budget) - (time.time() - work.began) / 60
 
-    # where the teacher is slow, its targets must leave the face morpher its share
-    names = ("posed", "face", "validation_face", "evaluation")
-    targets = sets.build(run, names, lambda: left() - config.recipe.face_morpher.share * work.budget)
+    def for_targets() -> float:
+        """What a slow teacher must not exceed: the face morpher has its share."""
+        return left() - config.recipe.face_morpher.share * work.budget
+
+    targets = all_targets(sets, run, for_targets)
 
     def minutes() -> float:
         return max(0.02 * work.budget, left())
 
     face_morpher_step(run, config, character, targets, minutes, work.folder, SaidProgress("face morpher", say))
+
+
+def all_targets(sets: TargetSets, run: Run, left: Callable[[], float]) -> dict[str, Targets]:
+    """Every set but the validation poses of the body rotator, which the first process makes, in ``left`` minutes.
+
+    Without the time for a shard of posed targets, those that the first process makes meanwhile are taken.
+    """
+    others = ("face", "validation_face", "evaluation")
+    room = sets.has_room("posed", others, left())
+    return sets.build(run, ("posed", *others) if room else (*others, "posed"), left)
