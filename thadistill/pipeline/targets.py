@@ -192,7 +192,9 @@ class TargetSets:
             minutes = None if wanted.minutes is None else max(0.0, wanted.minutes - run.spent(step))
             with run.stage(step) as stage:
                 if left is not None and minutes is not None:
-                    minutes = max(0.0, min(minutes, left() - self._minutes(names[number + 1 :])))
+                    minutes = min(minutes, left() - self._minutes(names[number + 1 :]))
+                    shard = cache.shard * self._seconds.get(wanted.kind, 0.0) / 60
+                    minutes = minutes if minutes >= shard else 0.0  # a shard that is begun is finished
                 elif left is not None and f"{name}_poses" not in run.state["plan"]:
                     count = self._affordable(name, count, left() - self._minutes(names[number + 1 :], least=True))
                 have = self.fill(name, cache, count, minutes)
