@@ -11,7 +11,6 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -33,12 +32,14 @@ class Vgg16(nn.Module):
     """
 
     def __init__(self) -> None:
+        from torchvision import models  # slow to import, and seldom needed
+
         super().__init__()
         file = vgg16_file()
         if not file.is_file():
-            url = torchvision.models.VGG16_Weights.IMAGENET1K_V1.url
+            url = models.VGG16_Weights.IMAGENET1K_V1.url
             raise UserError(f"perceptual=vgg16 needs {file}; put {url} there, or choose stlpips_alex or laplacian")
-        layers = torchvision.models.vgg16(weights=None).features[: _TAPS[-1] + 1]
+        layers = models.vgg16(weights=None).features[: _TAPS[-1] + 1]
         state = torch.load(file, map_location="cpu", weights_only=True)
         layers.load_state_dict({name: state[f"features.{name}"] for name in layers.state_dict()})
         for layer in layers:
@@ -105,7 +106,9 @@ _MADE: dict[str, Callable[[], nn.Module]] = {
 
 def vgg16_file() -> Path:
     """Where torchvision's VGG16 would lie."""
-    name = Path(torchvision.models.VGG16_Weights.IMAGENET1K_V1.url).name
+    from torchvision import models
+
+    name = Path(models.VGG16_Weights.IMAGENET1K_V1.url).name
     return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 

@@ -17,7 +17,6 @@ from types import ModuleType
 from typing import Literal
 
 import torch
-import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -26,11 +25,7 @@ from thadistill.images import over_white
 LpipsNet = Literal["alex", "vgg", "squeeze"]
 StLpipsNet = Literal["alex", "vgg"]
 
-_BACKBONES = {
-    "alex": torchvision.models.AlexNet_Weights.IMAGENET1K_V1,
-    "vgg": torchvision.models.VGG16_Weights.IMAGENET1K_V1,
-    "squeeze": torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1,
-}
+_BACKBONES = {"alex": "AlexNet_Weights", "vgg": "VGG16_Weights", "squeeze": "SqueezeNet1_1_Weights"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,9 @@ def load_lpips(net: LpipsNet = "alex") -> PerceptualDistance | Unavailable:
     package = _package("lpips", "pip install lpips")
     if isinstance(package, Unavailable):
         return package
-    weights = _BACKBONES[net]
+    from torchvision import models  # slow to import, and seldom needed
+
+    weights = getattr(models, _BACKBONES[net]).IMAGENET1K_V1
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     if not file.is_file():
         return Unavailable(f"LPIPS ({net}) needs {file}, which is absent: put {weights.url} there")
