@@ -134,8 +134,6 @@ SCHEMA: dict[str, Kind] = {
     "triples.shards": TEXT,
     "triples.test": TEXT,
     "host": TEXT,
-    "source": TEXT,
-    "sink": TEXT,
     "logger.*.offline": FLAG,
     "logger.*.log_model": Kind("true, false or all", lambda value: isinstance(value, bool) or value == "all"),
     "logger.*.tags": Kind("a list of names", lambda value: value is None or isinstance(value, list)),
@@ -165,7 +163,7 @@ SCHEMA: dict[str, Kind] = {
     "open": FLAG,
     "single": FLAG,
     "device": Kind(
-        "auto, cpu, cuda, cuda:N or mps", lambda v: bool(re.fullmatch(r"auto|cpu|gpu|mps|cuda(:\d+)?", str(v)))
+        "auto, cpu, gpu, cuda, cuda:N or mps", lambda v: bool(re.fullmatch(r"auto|cpu|gpu|mps|cuda(:\d+)?", str(v)))
     ),
     "perceptual": some_of("stlpips", "lpips"),
     "batch": whole(),
@@ -187,7 +185,7 @@ SCHEMA: dict[str, Kind] = {
     # the recipe, and the stage of a teacher
     **{f"{optimizer}.{key}": number() for optimizer in OPTIMIZERS for key in ("lr", "adam_lr")},
     **{f"{optimizer}.betas": each(number_from(0, 1), 2) for optimizer in OPTIMIZERS},
-    **{f"{optimizer}.damping": number_from(0) for optimizer in OPTIMIZERS},
+    **{f"{optimizer}.damping": or_null(number()) for optimizer in OPTIMIZERS},
     **{f"{optimizer}.iterations": whole() for optimizer in OPTIMIZERS},
     "recipe.background_worker": FLAG,
     "recipe.targets.low_precision": FLAG,

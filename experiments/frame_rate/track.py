@@ -66,9 +66,9 @@ class TeacherPairs:
             with torch.inference_mode():
                 drawn = torch.cat([self._teacher(self.image[None], pose).posed for pose in poses.split(1)])
             self._folder.mkdir(parents=True, exist_ok=True)
-            beside = path.with_name(f".{os.getpid()}.npy")
-            np.save(beside, drawn.numpy())
-            os.replace(beside, path)
+            temporary = path.with_name(f".{os.getpid()}.npy")
+            np.save(temporary, drawn.numpy())
+            os.replace(temporary, path)
         return torch.from_numpy(np.load(path))
 
     def fits(self, name: str, model: CharacterModel) -> bool:

@@ -109,7 +109,7 @@ def main() -> None:
         Paper(
             HERE / "paper.csv",
             "Why figures differ: the paper's teacher is THA4 and its characters are others, ours is THA3 on lambda_00; "
-            "the paper trains for 1,500,000 examples, `scale=small` for `budget_minutes`, in which a slower network "
+            "the paper trains for 1,500,000 patches, `scale=small` for `budget_minutes`, in which a slower network "
             "gets fewer steps; and the paper does not publish the sizes of its variants: ours have the proposed one's "
             "number of parameters (vanilla: nine layers of 200), while the paper's ratios of times suggest fewer features.",
         ),

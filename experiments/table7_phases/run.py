@@ -64,10 +64,10 @@ def main() -> None:
         Paper(
             HERE / "paper.csv",
             "Why figures differ: the paper's teacher is THA4 and its character another, ours is THA3 on lambda_00; the "
-            "paper trains for 1,500,000 examples, `scale=small` for `budget_minutes` with the weights of "
-            "conf/recipe/fast.yaml, whose first phase already weighs the grid change far more and starts quietly. Of the "
-            "paper's seven figures our facts name the last; that the first three are without phase 1 is known too, and "
-            "the order within (1 as the leading binary digit) is our reading.",
+            "paper trains for 1,500,000 patches, `scale=small` for `budget_minutes` with the weights of "
+            "conf/recipe/fast.yaml, whose first phase already weighs the grid change far more and begins with near-identity "
+            "outputs. Of the paper's seven figures only the last is certain; that the first three are without phase 1 is "
+            "known too, and the order within (1 as the leading binary digit) is our reading.",
         ),
         rows,
         COLUMNS,

@@ -15,7 +15,7 @@ from thadistill.data.triples import Triple
 from thadistill.errors import UserError
 from thadistill.lit.perceptual_loss import PerceptualLoss
 from thadistill.lit.schedule import Steps
-from thadistill.lit.teacher import Phase, TeacherModule, start_unmoved, views_of
+from thadistill.lit.teacher import Phase, TeacherModule, near_identity_init, views_of
 from thadistill.pipeline.teacher import load_one
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.teacher.tha4 import BodyMorpher, Upscaler
@@ -27,7 +27,7 @@ ADAM = partial(torch.optim.Adam, lr=3e-3, betas=(0.5, 0.999))
 def small(upscaler: bool = False, **options: object) -> TeacherModule:
     torch.manual_seed(0)
     network = Upscaler(8, (1, 2)) if upscaler else BodyMorpher(8, (1, 2))
-    start_unmoved(network)
+    near_identity_init(network)
     settings: dict[str, object] = {"phases": [Phase(1.0)], "warmup_triples": 0, **options}
     return TeacherModule(network, ADAM, Steps([], [1.0]), **settings)  # type: ignore[arg-type]
 

@@ -18,7 +18,8 @@ class Budget(L.Callback):
             training count. None: no limit.
         count: over all processes, rows of each batch's first field: poses of a face morpher, patches of a body rotator,
             triples of a teacher. None: no limit.
-        progress_by: which of the two the schedules follow, ``minutes`` or ``counted``; the other only ends the training.
+        progress_by: which of the two the schedules follow, ``minutes``, or what ``counted`` says (``poses``...); the
+            other only ends the training.
         counted: what ``count`` is called.
 
     What was spent is in the checkpoint, so an interrupted training continues on the same schedule.

@@ -32,7 +32,7 @@ FACE_FIGURES = ("face_psnr", "eye_mouth_psnr")
 
 @dataclass
 class Quality:
-    """A check on validation poses: the means, a row of figures a pose, and (teacher, student) pictures by row."""
+    """A check on validation poses: the means, a row of figures per pose, and (teacher, student) pictures by row."""
 
     figures: dict[str, float]
     rows: list[dict[str, Any]]

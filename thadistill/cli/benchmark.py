@@ -1,4 +1,4 @@
-"""thadistill benchmark: frame rate of a student's runtimes, or of a teacher, measured in turns."""
+"""thadistill benchmark: frame rate of a student's runtimes, or of a teacher, interleaved."""
 
 from __future__ import annotations
 

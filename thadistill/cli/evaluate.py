@@ -14,7 +14,7 @@ from thadistill.devices import resolve_device
 from thadistill.errors import UserError
 from thadistill.files import write_csv, write_json
 from thadistill.images import load_face_mask
-from thadistill.metrics.evaluate import evaluate, face_mask_beside, live_targets, quality_grid
+from thadistill.metrics.evaluate import evaluate, live_targets, own_face_mask, quality_grid
 from thadistill.pipeline.report import environment, figures_table
 from thadistill.student import CharacterModel
 
@@ -28,7 +28,7 @@ def run(config: DictConfig, out: Path) -> float:
     poses = pose_set(config.poses, config.n, config.seed)
     teacher = hydra.utils.instantiate(config.teacher, device=device)
     image = model.image.cpu()
-    path = config.face_mask or face_mask_beside(config.model)
+    path = config.face_mask or own_face_mask(config.model)
     mask = computed_face_mask(teacher, image, config.seed) if path is None else load_face_mask(path)
     with progress_bar() as bar:
         task = bar.add_task("evaluation", total=len(poses), note="")

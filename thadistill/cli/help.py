@@ -29,7 +29,7 @@ _FLAGS = """Flags:
   --config-dir DIR       a folder of your own configs, laid out as conf/: recipe/mine.yaml is recipe=mine
   --hydra-help           Hydra's own flags"""
 _KEY = re.compile(r"(?P<key>\w+): (?P<value>.*?)(?:\s+# (?P<about>.*))?$")
-_GROUP = re.compile(r"  - (?:override )?(?P<key>[\w/]+): (?P<value>.*?)(?:\s+# (?P<about>.*))?$")
+_GROUP = re.compile(r"  - (?:override |optional )?(?P<key>[\w/]+): (?P<value>.*?)(?:\s+# (?P<about>.*))?$")
 _WIDTH = 18  # of a key's column
 
 

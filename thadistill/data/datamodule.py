@@ -23,7 +23,7 @@ class DistillDataModule(L.LightningDataModule):
 
     Args:
         train: makes the endless training stream; called with ``seed`` and ``start``.
-        validation: what is evaluated during training, an example a batch.
+        validation: what is evaluated during training, one pose per batch.
         seed: of the stream.
 
     After an interruption the stream goes on from a seed of its own (``start``): no batch is repeated or replayed.

@@ -1,4 +1,7 @@
-"""Drawing: random numbers that cover what they are drawn from more evenly than independent ones, for less noise a step."""
+"""Low-variance sampling: random numbers that cover what they are drawn from more evenly than independent ones.
+
+That makes a step less noisy.
+"""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def check_poses(poses: Tensor, path: Path) -> Float[Tensor, "n 45"]:
     Raises: UserError when their shape is not (n, 45), or a value is not finite or out of range.
     """
     if poses.ndim != 2 or poses.shape[1] != POSE_SIZE or len(poses) == 0:
-        raise UserError(f"{path} has shape {tuple(poses.shape)}; expected (n, {POSE_SIZE}), a row a pose")
+        raise UserError(f"{path} has shape {tuple(poses.shape)}; expected (n, {POSE_SIZE}), one row per pose")
     slack = 1e-3  # files of float16 poses overshoot by rounding
     outside = ~torch.isfinite(poses) | (poses < poses.new_tensor(POSE_PARAMETERS.low) - slack) | (poses > 1 + slack)
     if bool(outside.any()):

@@ -54,13 +54,13 @@ class FacePixels(IterableDataset[FaceBatch]):
     Args:
         targets: face targets.
         mask: the face mask on the crop.
-        batch_size: poses a batch. pixels: pixels a pose; None takes all 16,384, as the paper does.
+        batch_size: poses per batch. pixels: pixels per pose; None takes all 16,384, as the paper does.
         mask_weight: of the loss. Pixels are drawn in proportion to 1 + mask_weight * mask and then all weigh the same:
             importance sampling, by which the expected loss is the paper's, with less noise, where ``error_share`` is 0.
         error_share: of the pixels, drawn in proportion to the above times the error that ``errors`` has there; 0 ignores it,
             as the paper does. Nothing is weighed back, so the expected loss is then another: it counts a pixel the more
             the worse the student is there.
-        seed: of the stream; ``start`` batches are skipped by drawing from a stream of their own.
+        seed, start: of the random numbers; another ``start`` gives other batches, one for each rank and continued step.
         also: posed targets, whose faces are drawn from as well; one that poses share counts once.
         errors: where the student errs; the module that trains on the pixels fills it.
     """

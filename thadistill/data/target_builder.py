@@ -1,4 +1,4 @@
-"""Building: runs the teacher over a pose sequence and fills a target cache, shard by shard."""
+"""Target builder: runs the teacher over a pose sequence and fills a target cache, shard by shard."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ def build_targets(
 
     At least one shard is built whatever the time. Shards that another run is building are left to it, unless it ends
     before they are there; at the end they are waited for, after ``seconds`` only where others behind them would else be
-    lost. Several processes of one run share the work by data.distributed. ``report`` is told how many poses of this call
-    are on disk, ``timed`` how many seconds per pose a shard took. Returns the poses now in the cache.
+    lost. Several processes of one run share the work by pipeline.distributed_targets. ``report`` gets how many poses of
+    this call are on disk, ``timed`` how many seconds per pose a shard took. Returns the poses now in the cache.
 
     Raises: UserError when the disk is full.
     """

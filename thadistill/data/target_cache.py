@@ -119,22 +119,22 @@ class TargetCache:
     def write_shard(self, index: int, fields: Mapping[str, Tensor]) -> None:
         """Puts shard ``index`` on disk: all its fields at once, by renaming a finished folder."""
         assert set(fields) == set(FIELDS[self.key.kind])
-        beside = self.folder / f".shard-{index:05d}.{os.getpid()}"
-        beside.mkdir(exist_ok=True)
+        temporary = self.folder / f".shard-{index:05d}.{os.getpid()}"
+        temporary.mkdir(exist_ok=True)
         try:
             for name, value in fields.items():
                 np.save(
-                    beside / f"{name}.npy", value.cpu().numpy().astype(np.float32 if name == "pose" else np.float16)
+                    temporary / f"{name}.npy", value.cpu().numpy().astype(np.float32 if name == "pose" else np.float16)
                 )
             if not self.has_shard(index):
-                beside.rename(self.shard_folder(index))
+                temporary.rename(self.shard_folder(index))
         except OSError as error:
             raise UserError(f"{self.folder} cannot be written ({error.strerror}); expected room for targets") from None
         finally:
-            if beside.exists():
-                for file in beside.iterdir():
+            if temporary.exists():
+                for file in temporary.iterdir():
                     file.unlink()
-                beside.rmdir()
+                temporary.rmdir()
 
     def open(self, count: int | None = None, device: torch.device | str | None = None) -> Targets:
         """The first ``count`` poses (all, if None): mapped from disk, or copied to ``device``.

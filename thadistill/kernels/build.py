@@ -145,17 +145,17 @@ def _build(found: list[str], source: Path, flags: tuple[str, ...], path: Path) -
     reason = ""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         for attempt in _attempts(flags):
-            beside = Path(folder) / path.name
+            temporary = Path(folder) / path.name
             # libraries come after what needs them
-            command = [*found, *_FLAGS, *_SHARED, f"-I{_HEADERS}", "-o", str(beside), str(source), *attempt]
+            command = [*found, *_FLAGS, *_SHARED, f"-I{_HEADERS}", "-o", str(temporary), str(source), *attempt]
             try:
                 result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
             except subprocess.TimeoutExpired:
                 raise NativeUnavailable(f"{shlex.join(found)} took longer than 300 s") from None
-            if not result.returncode and beside.is_file():
+            if not result.returncode and temporary.is_file():
                 if not any("openmp" in flag for flag in attempt):
                     path.with_suffix(".single").touch()
-                os.replace(beside, path)  # whole or not at all
+                os.replace(temporary, path)  # whole or not at all
                 return
             lines = [line for line in result.stderr.splitlines() if "error" in line]
             reason = reason or (lines[0] if lines else f"exit {result.returncode}")

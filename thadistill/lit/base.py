@@ -23,7 +23,7 @@ class StudentModule(L.LightningModule, ABC):
 
     Args:
         network: what is trained.
-        optimizer: makes the optimiser from parameter groups; its rate is the largest used.
+        optimizer: makes the optimiser from parameter groups; its learning rate is the peak.
         learning_rate: factor on that rate at each progress.
         errors: is told where the network was off in each batch, for a stream that draws by it.
 

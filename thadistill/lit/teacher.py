@@ -162,10 +162,10 @@ class TeacherModule(L.LightningModule):
         return optimizer
 
     def on_fit_start(self) -> None:
-        self._beside_to_device()
+        self._unregistered_to_device()
 
     def on_validation_start(self) -> None:
-        self._beside_to_device()
+        self._unregistered_to_device()
 
     def on_train_batch_start(self, batch: Triple, batch_idx: int) -> None:
         # the batch at hand counts: the first step would have a rate of 0
@@ -185,7 +185,7 @@ class TeacherModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.triples_seen = checkpoint["triples_seen"]
 
-    def _beside_to_device(self) -> None:
+    def _unregistered_to_device(self) -> None:
         for module in (*self._perceptual, *self._coarse):
             module.to(self.device)
 
@@ -197,7 +197,7 @@ def views_of(image: Float[Tensor, "n 4 h w"]) -> list[Float[Tensor, "n 4 _h _w"]
     return [resize(image, height, width), *quadrants]
 
 
-def start_unmoved(network: BodyMorpher | Upscaler) -> None:
+def near_identity_init(network: BodyMorpher | Upscaler) -> None:
     """Starts a network at the identity: a grid change of 0, and hardly anything painted over the given image."""
     last = network.body.last[2]
     assert isinstance(last, nn.Conv2d)

@@ -90,7 +90,7 @@ def quality_grid(
     return comparison_grid(pairs, captions, height=320)
 
 
-def face_mask_beside(folder: str | Path) -> Path | None:
+def own_face_mask(folder: str | Path) -> Path | None:
     """A model folder's own ``face_mask.png``, if it has one."""
     path = Path(folder) / "face_mask.png"
     return path if path.is_file() else None

@@ -83,7 +83,7 @@ def _distill(
     with worker or nullcontext():
         console.print(
             f"{character.name} from {teacher.name}, recipe {config.recipe.name}: "
-            f"{'to its last example' if budget is None else f'{budget:g} minutes'}, into {shown(out)}",
+            f"{'until its last pose and patch' if budget is None else f'{budget:g} minutes'}, into {shown(out)}",
             soft_wrap=True,
         )
         sets = TargetSets(config, teacher, character.image, budget)
@@ -253,7 +253,7 @@ def _write(
     run.save()
 
 
-SETS = {"face_morpher": ("validation_face", "face"), "body_rotator": ("validation", "posed")}
+SETS_OF_MODULE = {"face_morpher": ("validation_face", "face"), "body_rotator": ("validation", "posed")}
 
 
 def train_one(config: DictConfig, out: Path, process_started: float) -> float:
@@ -261,8 +261,8 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
 
     Raises: UserError for a module that is not a student's.
     """
-    if config.module not in SETS:
-        raise UserError(f"module={config.module}; expected one of {', '.join(SETS)}")
+    if config.module not in SETS_OF_MODULE:
+        raise UserError(f"module={config.module}; expected one of {', '.join(SETS_OF_MODULE)}")
     device, budget = trainer_device(config.trainer), budget_of(config)
     check_targets(config)
     run = Run(out, config)
@@ -281,7 +281,7 @@ def _train_one(
     run.record(config, {"commit": commit(), "versions": versions(), "overrides": given_overrides()})
     with run.stage("start", process_started):
         pass
-    targets = TargetSets(config, teacher, character.image, budget).build(run, SETS[config.module])
+    targets = TargetSets(config, teacher, character.image, budget).build(run, SETS_OF_MODULE[config.module])
     minutes = run.planned("minutes", lambda: None if budget is None else max(0.02 * budget, budget - run.minutes))
     with run.stage("training"):
         if config.module == "face_morpher":

@@ -1,4 +1,4 @@
-"""Record: what a distillation planned and did, in the ``run.json`` of its folder."""
+"""Run state: what a distillation planned and did, in the ``run.json`` of its folder."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Run:
             self.save()
 
     def take_in(self, folder: Path, name: str) -> None:
-        """Keeps the steps of another process's record under ``name``: their minutes ran beside these."""
+        """Keeps the steps of another process's record under ``name``: their minutes ran in parallel with these."""
         self.state[name] = json.loads((folder / self.path.name).read_text())["stages"]
         self.save()
 

@@ -76,7 +76,7 @@ def check_targets(config: DictConfig) -> None:
         )
 
 
-def faces_beside(posed: PoseSequence) -> PoseSequence:
+def faces_of_face_morpher(posed: PoseSequence) -> PoseSequence:
     """The face morpher's own poses: other faces than those of the posed targets, which it sees anyway."""
     return replace(posed, seed=posed.seed + _OTHER_FACES, poses_per_face=1)
 
@@ -148,7 +148,7 @@ class TargetSets:
         self._caches: dict[str, TargetCache] = {}  # a key costs a hash of the teacher's weights
         recipe = config.recipe.targets
         training: PoseSequence = hydra.utils.instantiate(recipe.poses)
-        faces = faces_beside(training)
+        faces = faces_of_face_morpher(training)
         validation = PoseSequence(seed=config.validation.seed)
         watched = validation_poses(config)
 

@@ -19,7 +19,7 @@ from thadistill.data.triples import Split, TripleBatches, TripleStream
 from thadistill.devices import trainer_device
 from thadistill.errors import UserError
 from thadistill.lit.perceptual_loss import PerceptualLoss
-from thadistill.lit.teacher import Phase, TeacherModule, start_unmoved
+from thadistill.lit.teacher import Phase, TeacherModule, near_identity_init
 from thadistill.pipeline.fit import fit
 from thadistill.pipeline.report import commit, given_overrides, versions
 from thadistill.pipeline.run_state import Run
@@ -79,7 +79,7 @@ def build_module(config: DictConfig) -> TeacherModule:
     if config.init is not None:
         load_networks(nn.ModuleDict(named_networks(stage.name, network)), Path(config.init), torch.float32)
     elif isinstance(network, BodyMorpher | Upscaler):
-        start_unmoved(network)
+        near_identity_init(network)
     coarse: BodyMorpher | None = None
     if stage.coarse is not None:
         coarse = hydra.utils.instantiate(stage.coarse_network)

@@ -68,7 +68,7 @@ class Runtime(nn.Module):
     @torch.no_grad()
     def _eight_bit(self, pose: Tensor, bgra: bool) -> np.ndarray:
         if pose.numel() != POSE_SIZE:
-            raise UserError(f"{pose.numel() // POSE_SIZE} poses; expected one for a frame of pixels: call it a pose")
+            raise UserError(f"{pose.numel() // POSE_SIZE} poses; expected one: call it once per pose")
         one = pose.reshape(1, POSE_SIZE)
         kind = "bgra" if bgra else "rgba"
         kept = self._kept(kind, one)

@@ -121,8 +121,8 @@ class BodyRotator(nn.Module):
         ``corner`` is the top and left pixel, ``size`` the side. Each level is evaluated on the pixels that bilinear
         upsampling reads for the patch, so all corners are alike modulo last size / first size; beyond the image
         positions are clamped, which is what upsampling does there, and the border pixel repeats. Equal to
-        :meth:`forward` but for rounding, which is coarser where gradients are wanted (level.py): pose and position enter
-        as a bias, and a level's first convolution is applied before the upsampling.
+        :meth:`forward` but for rounding, which is coarser where gradients are wanted (kernels/level): pose and position
+        enter as a bias, and a level's first convolution is applied before the upsampling.
 
         Raises: ValueError when the corners are not alike, or not as many for each pose.
         """

@@ -72,7 +72,7 @@ def _tensors(path: Path, part: Part) -> dict[str, Tensor]:
 
 
 def save_init(path: Path, face_morpher: FaceMorpher, body_rotator: BodyRotator) -> None:
-    """Writes both networks' tensors in float16, which is exact enough to start from."""
+    """Writes both networks' tensors in float16, which is exact enough as an init."""
     parts: dict[str, FaceMorpher | BodyRotator] = {"face_morpher": face_morpher, "body_rotator": body_rotator}
     tensors: dict[str, Tensor] = {}
     for part, network in parts.items():

@@ -1,4 +1,4 @@
-"""Runs: what makes a table's row: a distillation, a body rotator alone, or frame times taken in turn."""
+"""Runs: what makes a table's row: a distillation, a body rotator alone, or frame times interleaved."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def judge_rotator(network: BodyRotator, targets: Targets, image: Float[Tensor, "
 def speed_rows(
     candidates: Mapping[str, Candidate], poses: Float[Tensor, "n 45"], frames: int, warmup: int
 ) -> dict[str, Row]:
-    """Frame times of all candidates, taken in turn, so that what else the machine does falls on all alike."""
+    """Frame times of all candidates, interleaved, so that what else the machine does falls on all alike."""
     keys = ("ms_median", "ms_p95", "cpu_ms_median", "frames", "device", "dtype", "threads", "load")
     speeds = measure_speeds(candidates, poses, frames=frames, warmup=warmup)
     return {name: {key: speed.row()[key] for key in keys} for name, speed in speeds.items()}

@@ -1,11 +1,11 @@
 """Row tiling: THA3's separable networks on a CPU without gradients, two to three times faster than module by module.
 
 The networks are bound by memory, not arithmetic. Here a feature is stored channels-last, before its normalisation; each
-block reads it row-tiled of rows small enough for the processor's cache, and does everything to a tile at once:
+block reads it in tiles of rows small enough for the processor's cache, and does everything to a tile at once:
 normalise and activate what it reads, double it and join the skip where the network does, depthwise convolution, 1x1
 convolution as a matrix product, sums for the next normalisation. The arithmetic is the modules', in another order.
-Native kernels (native.py) do all of it but the product, where there is a compiler; else torch's operations. To them a
-doubled image is four interleaved ones, each a convolution of 2 by 2 of the image itself, which is neither written nor read
+Native kernels (kernels/row_tiled) do all of it but the product, where there is a compiler; else torch's operations. To them
+a doubled image is four interleaved ones, each a convolution of 2 by 2 of the image itself, which is neither written nor read
 at its double size.
 """
 

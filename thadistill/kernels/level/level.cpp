@@ -1,4 +1,4 @@
-// What a SIREN level does besides its matrix products, forwards and backwards, in one pass each; called by level.py.
+// What a SIREN level does besides its matrix products, forwards and backwards, in one pass each; called by op.py.
 // Forwards the products too, where the processor multiplies bfloat16: sums of such products stay float.
 //
 // Rows are pixels, channels contiguous. What the backward pass needs is kept in T: float, or bfloat16 where the processor

@@ -1,4 +1,4 @@
-"""Patches: small squares cut from target images, warped, and compared with the student's."""
+"""Patches: cut from target images, warped, and compared with the student's."""
 
 from thadistill.kernels.patches.op import Matched, cut_patches, match_patches, warp_patches
 

@@ -1,4 +1,4 @@
-// Training patches: cutting them out of targets, their warp and their loss, each in one pass with its gradients; for patches.py.
+// Training patches: cutting them out of targets, their warp and their loss, each in one pass with its gradients; for op.py.
 
 #include <cstdint>
 #include <cstring>

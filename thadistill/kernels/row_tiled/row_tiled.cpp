@@ -1,4 +1,4 @@
-// What teacher/row_tiled.py does to a tile of rows besides the matrix product; built by kernels/build.py, called by native.py.
+// What teacher/row_tiled.py does to a tile of rows besides the matrix product; built by kernels/build.py, called by op.py.
 //
 // Features are channels-last, [y][x][c], as a block left them: their normalisation and activation are done on reading.
 // The channels of the buffer are padded to whole vectors, so that the convolution has one form.
