@@ -163,7 +163,7 @@ SCHEMA: dict[str, Kind] = {
     "open": FLAG,
     "single": FLAG,
     "device": Kind(
-        "auto, cpu, gpu, cuda, cuda:N or mps", lambda v: bool(re.fullmatch(r"auto|cpu|gpu|mps|cuda(:\d+)?", str(v)))
+        "auto, cpu, cuda, cuda:N or mps", lambda v: bool(re.fullmatch(r"auto|cpu|gpu|mps|cuda(:\d+)?", str(v)))
     ),
     "perceptual": some_of("stlpips", "lpips"),
     "batch": whole(),
