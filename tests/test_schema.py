@@ -36,6 +36,7 @@ VERBS = {
     "evaluate": [["model=x"]],
     "benchmark": [["model=x"], ["teacher=tha3"]],
     "export": [["model=x", "format=onnx"]],
+    "animate": [["poses=x"], ["poses=x", "teacher=tha3", "side_by_side=true"]],
     "serve": [[], ["model=[a,b]"]],
 }
 # what Lightning, Hydra and constructors check themselves

@@ -16,7 +16,13 @@ from thadistill.config import compose, conf_dir
 
 from .conftest import Command
 
-GIVEN = {"evaluate": ["model=x"], "export": ["model=x"], "prepare": ["image=x"], "train": ["module=body_rotator"]}
+GIVEN = {
+    "animate": ["poses=x"],
+    "evaluate": ["model=x"],
+    "export": ["model=x"],
+    "prepare": ["image=x"],
+    "train": ["module=body_rotator"],
+}
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

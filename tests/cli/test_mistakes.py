@@ -156,10 +156,10 @@ def test_checkpoints_cut_short_or_foreign_are_refused(tmp_path: Path) -> None:
             self.layer = torch.nn.Linear(2, 2)
 
     path = tmp_path / "last.ckpt"
-    torch.save({"state_dict": Small().state_dict()}, path)
-    check_checkpoint(path, Small())
+    torch.save({"state_dict": Small().state_dict(), "global_step": 3}, path)
+    assert check_checkpoint(path, Small()) == 3
     whole = path.read_bytes()
-    torch.save({"state_dict": {"other": torch.zeros(3)}}, path)
+    torch.save({"state_dict": {"other": torch.zeros(3)}, "global_step": 3}, path)
     with pytest.raises(UserError, match="another network's"):
         check_checkpoint(path, Small())
     for content in (whole[: len(whole) // 2], b"", b"hello"):

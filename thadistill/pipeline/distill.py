@@ -69,9 +69,9 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
 def _distill(
     config: DictConfig, out: Path, process_started: float, run: Run, device: torch.device, budget: float | None
 ) -> dict[str, Any]:
-    process_started += ready_kernels(device)
     character: Character = hydra.utils.instantiate(config.character)
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device)
+    process_started += ready_kernels(device)
     seed_everything(config.seed, verbose=False)
     run.record(config, {"commit": commit(), "versions": versions(), "overrides": given_overrides()})
     began = time.time() - (time.monotonic() - process_started) - 60 * run.minutes
@@ -274,9 +274,9 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
 def _train_one(
     config: DictConfig, out: Path, process_started: float, run: Run, device: torch.device, budget: float | None
 ) -> float:
-    process_started += ready_kernels(device)
     character: Character = hydra.utils.instantiate(config.character)
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device=device)
+    process_started += ready_kernels(device)
     seed_everything(config.seed, verbose=False)
     run.record(config, {"commit": commit(), "versions": versions(), "overrides": given_overrides()})
     with run.stage("start", process_started):

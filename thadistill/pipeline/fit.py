@@ -252,6 +252,7 @@ def check_checkpoint(path: Path, module: L.LightningModule) -> int:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         found = {key: tuple(value.shape) for key, value in content["state_dict"].items()}
+        step = int(content["global_step"])
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, pickle.UnpicklingError):
         raise UserError(
             f"{path} cannot be continued from; delete it, and the same command starts this step anew"
@@ -259,4 +260,4 @@ def check_checkpoint(path: Path, module: L.LightningModule) -> int:
     expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     if found != expected:
         raise UserError(f"{path} is another network's; delete it, or give another out=")
-    return int(content["global_step"])
+    return step
