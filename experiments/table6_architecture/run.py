@@ -63,7 +63,7 @@ def timed(command: Command) -> dict[str, Candidate]:
     """Whole students of random weights, which frame times do not depend on, layer by layer as published."""
     candidates = {}
     for name, student in ROWS.items():
-        config, _ = command.composed("train", name, [f"student={student}"])
+        config, _ = command.composed("train", name, ["module=body_rotator", f"student={student}"])
 
         def build(config=config) -> Frame:  # type: ignore[no-untyped-def]
             torch.manual_seed(config.seed)
@@ -89,7 +89,7 @@ def main() -> None:
     rows = make_rows(
         HERE / "results.csv", command.scale, command.chosen({name: partial(row, command, name) for name in ROWS})
     )
-    config, _ = command.composed("train", "proposed", [])
+    config, _ = command.composed("train", "proposed", ["module=body_rotator"])
     measured: dict[str, Row] = {}
 
     def speed(name: str) -> Row:
