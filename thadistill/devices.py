@@ -70,7 +70,11 @@ def placed(trainer: DictConfig) -> dict[str, Any]:
     those of its processes.
     """
     settings: dict[str, Any] = {"accelerator": trainer_device(trainer).type} if trainer.accelerator == "auto" else {}
-    alone = str(trainer.get("devices", 1)) == "1" and trainer.get("num_nodes", 1) == 1 and trainer.strategy == "auto"
+    alone = (
+        str(trainer.get("devices", 1)) == "1"
+        and trainer.get("num_nodes", 1) == 1
+        and trainer.get("strategy", "auto") == "auto"
+    )
     if alone and not trainer.get("plugins") and "SLURM_NTASKS" in os.environ:
         from lightning.fabric.plugins.environments import LightningEnvironment
 
