@@ -64,9 +64,9 @@ def test_native_levels_are_torchs(case: str, threads: int, monkeypatch: pytest.M
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        monkeypatch.setattr(level, "_kernels", lambda: None)
+        monkeypatch.setattr(level, "level_kernels", lambda: None)
         expected, slopes = outcome(CASES[case])
-        monkeypatch.setattr(level, "_kernels", lambda: kernels_in(torch.float32))
+        monkeypatch.setattr(level, "level_kernels", lambda: kernels_in(torch.float32))
         found, native = outcome(CASES[case])
         # sines of phases of some tens: float32 rounds those by 4e-6
         torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
@@ -74,12 +74,12 @@ def test_native_levels_are_torchs(case: str, threads: int, monkeypatch: pytest.M
             assert float((a - b).norm()) <= 1e-4 * float(b.norm()) + 1e-6
         backwards = kernels_in(torch.bfloat16)
         backwards.multiplies = False  # forwards in float32: only gradients may have three digits
-        monkeypatch.setattr(level, "_kernels", lambda: backwards)
+        monkeypatch.setattr(level, "level_kernels", lambda: backwards)
         rounded, gradients = outcome(CASES[case])
         torch.testing.assert_close(rounded, found, atol=2e-5, rtol=0)
         for a, b in zip(gradients, slopes, strict=True):
             assert float((a - b).norm()) <= 0.02 * float(b.norm()) + 1e-6
-        monkeypatch.setattr(level, "_kernels", lambda: kernels_in(torch.bfloat16))
+        monkeypatch.setattr(level, "level_kernels", lambda: kernels_in(torch.bfloat16))
         rounded, gradients = outcome(CASES[case])
         # training's values and gradients may have three digits; values alone are exact
         assert float((rounded - found).norm()) <= 0.02 * float(found.norm())

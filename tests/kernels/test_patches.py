@@ -49,7 +49,7 @@ def scene() -> Scene:
 @pytest.fixture(params=["native", "torch"])
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "torch":
-        monkeypatch.setattr(op, "_kernel", lambda: None)
+        monkeypatch.setattr(op, "patch_kernels", lambda: None)
     elif op.patch_kernels() is None:
         pytest.skip("no C++ compiler")
     return str(request.param)
@@ -86,7 +86,7 @@ def test_both_forms_agree_beyond_the_edges(scene: Scene, monkeypatch: pytest.Mon
     found, slopes = [], []
     for native in (True, False):
         if not native:
-            monkeypatch.setattr(op, "_kernel", lambda: None)
+            monkeypatch.setattr(op, "patch_kernels", lambda: None)
         cut = (scene.cut / 20).requires_grad_()
         found.append(warp_patches(scene.image, scene.insets, torch.arange(3), INSET, cut, corner))
         found[-1].square().sum().backward()
