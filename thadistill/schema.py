@@ -109,6 +109,7 @@ SHARE = number_from(0, 1)
 SEED = whole(0, 2**32 - 1)
 MINUTES = or_null(number(expected="minutes above 0"))
 RUNTIMES = ("exact", "reduced", "eager", "folded", "compiled", "onnx", "native", "int16", "int8", "half")
+RATE = Kind("a number above 0, 1000 at most", lambda value: _is_number(value) and 0 < value <= 1000)
 OPTIMIZERS = ("recipe.*.optimizer", "stage.optimizer")
 
 # Patterns over whole keys; * stands for anything, dots included, and the first that fits decides.
@@ -155,8 +156,8 @@ SCHEMA: dict[str, Kind] = {
     "dtype": one_of("float32", "float16"),
     "outputs": some_of("rgba", "posed", "warped", "grid_change", "color_change", "alpha", "face", least=1),
     "background": or_null(TEXT),
-    "fps": number(),
-    "poses_fps": number(),
+    "fps": RATE,
+    "poses_fps": RATE,
     "side_by_side": FLAG,
     "port": Kind("a number from 0 (any free one) to 65535", lambda v: _is_whole(v) and 0 <= v <= 65535),
     "head": or_null(each(Kind("a number", _is_number))),

@@ -12,8 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from thadistill.drive.video import Sink
-from thadistill.images import over_white
-from thadistill.metrics.pictures import ERROR_GAIN
+from thadistill.metrics.pictures import comparison
 from thadistill.runtime import Runtime
 from thadistill.teacher import Teacher
 
@@ -29,13 +28,11 @@ def frames(fast: Runtime, poses: Float[Tensor, "n 45"]) -> Iterator[UInt8[np.nda
 def side_by_side(
     fast: Runtime, teacher: Teacher, image: Float[Tensor, "4 512 512"], poses: Float[Tensor, "n 45"]
 ) -> Iterator[UInt8[np.ndarray, "512 1536 4"]]:
-    """Teacher | student | their difference (times ``ERROR_GAIN``) for each pose, on white."""
+    """Teacher | student | their difference for each pose; see :func:`thadistill.metrics.pictures.comparison`."""
     for pose in poses:
         with torch.inference_mode():
-            left, right = over_white(teacher(image[None], pose[None]).posed[0]), over_white(fast(pose[None]).posed[0])
-        error = 1 - ((left - right).abs() * ERROR_GAIN).clamp(0, 1)
-        rgb = (torch.cat([left, right, error], dim=2).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
-        yield np.dstack([rgb.numpy(), np.full(rgb.shape[:2], 255, np.uint8)])
+            rgb = comparison(teacher(image[None], pose[None]).posed[0], fast(pose[None]).posed[0])
+        yield np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
 
 
 def write_frames(made: Iterable[np.ndarray], sink: Sink, done: Callable[[int], object] = lambda _: None) -> int:

@@ -31,7 +31,6 @@ class Format(NamedTuple):
     alpha: bool
 
 
-_FAST_VP9 = {"deadline": "realtime", "cpu-used": "6"}
 FORMATS = {
     ".mp4": Format("mp4", "libx264", "yuv420p", {"crf": "16", "preset": "veryfast"}, False),
     ".webm": Format(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -25,9 +26,7 @@ def comparison_grid(
     """
     rows = []
     for number, (teacher, student) in enumerate(pairs):
-        left, right = over_white(teacher.detach().float().cpu()), over_white(student.detach().float().cpu())
-        error = 1 - ((left - right).abs() * ERROR_GAIN).clamp(0, 1)
-        row = _picture(torch.cat([left, right, error], dim=2), height)
+        row = _scaled(Image.fromarray(comparison(teacher, student)), height)
         rows.append(row if captions is None else _captioned(row, captions[number]))
     grid = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
     top = 0
@@ -37,9 +36,15 @@ def comparison_grid(
     return grid
 
 
-def _picture(rgb: Float[Tensor, "3 h w"], height: int | None) -> Image.Image:
-    array = (rgb.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    picture = Image.fromarray(array)
+def comparison(teacher: Float[Tensor, "4 h w"], student: Float[Tensor, "4 h w"]) -> UInt8[np.ndarray, "h three_w 3"]:
+    """teacher | student | absolute difference in sRGB on white, times ``ERROR_GAIN``."""
+    left, right = over_white(teacher.detach().float().cpu()), over_white(student.detach().float().cpu())
+    error = 1 - ((left - right).abs() * ERROR_GAIN).clamp(0, 1)
+    rgb = torch.cat([left, right, error], dim=2)
+    return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+
+def _scaled(picture: Image.Image, height: int | None) -> Image.Image:
     if height is None or height == picture.height:
         return picture
     return picture.resize((picture.width * height // picture.height, height), Image.Resampling.LANCZOS)
