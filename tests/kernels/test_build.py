@@ -42,13 +42,14 @@ def test_a_compilers_call_may_have_arguments(source: Path, monkeypatch: pytest.M
     assert build.kernels_line() == "kernels: native C++"
 
 
-def test_zig_is_the_compiler_where_there_is_no_other(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zig_is_the_compiler_where_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is only asked for its version: it builds a C++ library of its own first, a minute; see test_other_machines."""
     pytest.importorskip("ziglang")
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(build.shutil, "which", lambda name, path=None: path and shutil_which(name, path=path))
-    assert "zig" in build.compiler()[0]
-    assert build.load_native(source).seven() == 7
-    assert build.kernels_line() == "kernels: native C++"
+    found = build.compiler()
+    assert found is not None
+    assert "clang version" in subprocess.run([*found, "--version"], capture_output=True, text=True, check=True).stdout
 
 
 def test_without_a_compiler_the_line_says_what_to_install(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
