@@ -1,6 +1,6 @@
 """Other machines: every C++ file built for five of them by Zig's compiler, and run on arm64 by QEMU against this machine's.
 
-Nothing here has a compiler or a processor of those machines: the compiler comes from PyPI, the processor from Debian.
+Nothing here is one of those machines: a compiler for them comes from PyPI, and one for arm64 and its processor from Debian.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ TARGETS = {  # and how an object file begins there
 }
 BASELINE = "-march=x86-64"  # vectors of 8 floats and no integer products, as on arm64
 BASE = 1 << 40  # where the arena lies in the emulated process
+CROSS = "aarch64-linux-gnu-g++"
 QEMU = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
 
 # Maps a file at BASE and calls one function on what lies there: integers and addresses, then floats by value.
@@ -103,11 +104,14 @@ def test_every_kernel_is_compiled_for(target: str, zig: list[str], tmp_path: Pat
         assert out.read_bytes().startswith(TARGETS[target])
 
 
-@pytest.fixture(scope="module")
-def programs(zig: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A program for arm64 for each C++ file."""
-    if QEMU is None:
-        pytest.skip("QEMU is not installed: apt-get install qemu-user-static")
+@pytest.fixture(scope="module", params=["GCC", "Clang"])
+def programs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A program for arm64 for each C++ file, by either compiler and Debian's libraries for that machine."""
+    if QEMU is None or shutil.which(CROSS) is None:
+        pytest.skip("arm64 cannot be emulated: apt-get install qemu-user-static g++-aarch64-linux-gnu")
+    if request.param == "Clang" and shutil.which("clang++") is None:
+        pytest.skip("Clang is not installed: apt-get install clang")
+    compiler = [CROSS] if request.param == "GCC" else ["clang++", "--target=aarch64-linux-gnu"]
     folder, made = tmp_path_factory.mktemp("arm64"), {}
     for name, functions in FUNCTIONS.items():
         driver = folder / f"{name}_driver.cpp"
@@ -119,8 +123,8 @@ def programs(zig: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[s
             )
         )
         made[name] = folder / name
-        command = [*zig, "-target", "aarch64-linux-musl", "-static", *build._FLAGS, f"-I{Path(build.__file__).parent}"]
-        command += ["-pthread", "-o", str(made[name]), str(driver), str(SOURCES[name])]
+        command = [*compiler, "-static", *build._FLAGS, f"-I{Path(build.__file__).parent}", "-pthread"]
+        command += ["-o", str(made[name]), str(driver), str(SOURCES[name])]
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0, done.stderr
     return made
@@ -155,7 +159,6 @@ def run_emulated(program: Path, name: str, blocks: Sequence[Any], arguments: Seq
             words[inside] += np.uint64((BASE + place - host) % 2**64)
     file = program.with_suffix(".arena")
     file.write_bytes(content)
-    del words
 
     def word(argument: Any) -> str:
         if isinstance(argument, int | float):
