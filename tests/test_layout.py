@@ -73,3 +73,13 @@ def test_no_import_circle() -> None:
         for name in leaves:
             del graph[name]
     assert not graph, "in or above a circle"
+
+
+def test_no_module_is_loaded_on_unix_alone() -> None:
+    """Windows has none of these: a function that can do without may import one."""
+    unix = {"fcntl", "grp", "pwd", "resource", "syslog", "termios", "tty"}
+    for name, path in modules().items():
+        for node in ast.parse(path.read_text()).body:
+            named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            named += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not unix & set(named), f"{name} imports {named}"

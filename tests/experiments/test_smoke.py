@@ -45,9 +45,14 @@ ARGUMENTS = {
     "teacher_on_puppets": ["--minutes", "0.1", "--train", "2", "--test", "2", "--poses", "2"],
     "distill_speed": ["toy", "--minutes", "0.1", *TOY],
     "web_player": ["toy=MODEL", "--seconds", "0.2", "--rounds", "1"],
+    "gpu": ["--device", "cpu", "--minutes", "0.1", "--frames", "5", *TOY],
+    "machines": ["--seconds", "0.05", "--instructions", "native"],
     "table2_teacher_speed": ["--teacher", "THA3 separable_float", "--frames", "1", "--warmup", "0"],
 }
-NEEDS_WEIGHTS = {"table2_teacher_speed"}  # THA3's: from the machine's own cache folder, fetched where it is empty
+NEEDS_WEIGHTS = {
+    "machines",
+    "table2_teacher_speed",
+}  # THA3's: from the machine's own cache folder, fetched where it is empty
 
 
 def environment(tmp_path: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Native build: compilers with arguments, compilers without OpenMP, several processes at once."""
+"""Native build: compilers with arguments, machines without one, several processes at once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from thadistill.kernels import build
 
+shutil_which = shutil.which
 SOURCE = 'extern "C" int seven() { return 7; }\n'
 
 
@@ -23,7 +24,6 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = tmp_path / "seven.cpp"
     path.write_text(SOURCE)
     monkeypatch.setenv("THADISTILL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(build.Built, "threads", True)
     monkeypatch.setattr(build.Built, "failure", None)
     build._load.cache_clear()
     yield path
@@ -42,13 +42,21 @@ def test_a_compilers_call_may_have_arguments(source: Path, monkeypatch: pytest.M
     assert build.kernels_line() == "kernels: native C++"
 
 
-def test_without_openmp_kernels_have_one_thread_and_say_so(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refuses = 'case "$*" in *-fopenmp*) echo "error: unsupported option -fopenmp" >&2; exit 1;; esac\nexec g++ "$@"'
-    monkeypatch.setenv("CXX", str(script(tmp_path / "clang", refuses)))
-    assert build.load_native(source).seven() == 7
-    assert "no OpenMP" in build.kernels_line()
+def test_zig_is_the_compiler_where_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is only asked for its version: it builds a C++ library of its own first, a minute; see test_other_machines."""
+    pytest.importorskip("ziglang")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(build.shutil, "which", lambda name, path=None: path and shutil_which(name, path=path))
+    found = build.compiler()
+    assert found is not None
+    assert "clang version" in subprocess.run([*found, "--version"], capture_output=True, text=True, check=True).stdout
+
+
+def test_without_a_compiler_the_line_says_what_to_install(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "compiler", lambda: None)
+    with pytest.raises(build.NativeUnavailable):
+        build.load_native(source)
+    assert "pip install 'thadistill[compiler]'" in build.kernels_line()
 
 
 def test_what_cannot_be_built_says_why(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

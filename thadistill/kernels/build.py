@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import importlib.util
 import os
 import platform
 import shlex
@@ -23,11 +24,6 @@ from thadistill.files import cache_folder
 # No -ffast-math: the sine rounds by adding and subtracting a constant, which it would cancel.
 _FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 _SHARED = ("-fPIC", "-shared")
-_LIBOMP = (
-    "/opt/homebrew/opt/libomp",
-    "/usr/local/opt/libomp",
-    "/opt/local",
-)  # where Macs have it, which Apple clang lacks
 _HEADERS = Path(__file__).parent  # where what kernels include lies
 
 
@@ -36,13 +32,25 @@ class NativeUnavailable(RuntimeError):
 
 
 def compiler() -> list[str] | None:
-    """The C++ compiler's command: CXX, which may have arguments, else g++, clang++ or c++; None where there is none."""
+    """The C++ compiler's command; None where there is none.
+
+    CXX, which may have arguments, else g++, clang++ or c++, else Zig's from PyPI (``pip install 'thadistill[compiler]'``).
+    """
     given = shlex.split(os.environ.get("CXX", ""))
     for name, *arguments in [given] if given else [["g++"], ["clang++"], ["c++"]]:
         found = shutil.which(name)
         if found:
             return [found, *arguments]
-    return None
+    return None if given else _zig()
+
+
+def _zig() -> list[str] | None:
+    """Zig's C++ compiler, where its package is installed."""
+    package = importlib.util.find_spec("ziglang")
+    if package is None or package.origin is None:
+        return None
+    program = shutil.which("zig", path=str(Path(package.origin).parent))
+    return None if program is None else [program, "c++"]
 
 
 @functools.cache
@@ -83,26 +91,20 @@ def target_flags() -> tuple[str, ...]:
 
 
 def _attempts(flags: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Flags to try one after the other: with OpenMP, with a Mac's libomp, without threads, without the machine's own."""
-    attempts = [(*flags, "-fopenmp")]
-    if sys.platform == "darwin":
-        for folder in map(Path, _LIBOMP):
-            if (folder / "include" / "omp.h").is_file() or (folder / "include" / "libomp" / "omp.h").is_file():
-                places = [
-                    f"-I{folder}/include",
-                    f"-I{folder}/include/libomp",
-                    f"-L{folder}/lib",
-                    f"-L{folder}/lib/libomp",
-                ]
-                attempts.append((*flags, "-Xpreprocessor", "-fopenmp", *places, "-lomp"))
-    return [*attempts, flags, ()] if flags else [*attempts, ()]
+    """Flags to try one after the other: with the machine's own, without them."""
+    threads = thread_flags(sys.platform)
+    return [(*flags, *threads), threads] if flags else [threads]
+
+
+def thread_flags(platform: str) -> tuple[str, ...]:
+    """What a compiler needs for std::thread on a platform, named as by ``sys.platform`` or in a target triple."""
+    return () if "win32" in platform or "windows" in platform else ("-pthread",)
 
 
 class Built:
     """What has been built or loaded in this process, for :func:`kernels_line`."""
 
     seconds = 0.0  # that compilers took
-    threads = True  # whether all kernels have OpenMP
     failure: str | None = None
 
 
@@ -121,7 +123,7 @@ def _load(source: Path, flags: tuple[str, ...]) -> ctypes.CDLL:
 def _load_or_build(source: Path, flags: tuple[str, ...]) -> ctypes.CDLL:
     found = compiler()
     if found is None:
-        raise NativeUnavailable("no C++ compiler found (CXX, g++, clang++, c++)")
+        raise NativeUnavailable("there is no C++ compiler: pip install 'thadistill[compiler]' brings one")
     identity = [*found, *_FLAGS, *_SHARED, *flags, platform.machine(), *sorted(cpu_flags())]
     read = b"".join(file.read_bytes() for file in [source, *sorted(_HEADERS.glob("*.hpp"))])
     key = hashlib.sha256(read + "\n".join(identity).encode()).hexdigest()[:16]
@@ -134,11 +136,15 @@ def _load_or_build(source: Path, flags: tuple[str, ...]) -> ctypes.CDLL:
                     _build(found, source, flags, path)
     except OSError as error:
         raise NativeUnavailable(f"{path.parent} cannot be written ({error})") from None
-    Built.threads &= not path.with_suffix(".single").is_file()
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise NativeUnavailable(f"{path} cannot be loaded ({error})") from None
+
+
+def build_command(compiler: list[str], source: Path, flags: tuple[str, ...], out: Path) -> list[str]:
+    """The command that builds the shared library ``out`` of a C++ file."""
+    return [*compiler, *_FLAGS, *_SHARED, f"-I{_HEADERS}", "-o", str(out), str(source), *flags]
 
 
 def _build(found: list[str], source: Path, flags: tuple[str, ...], path: Path) -> None:
@@ -146,15 +152,16 @@ def _build(found: list[str], source: Path, flags: tuple[str, ...], path: Path) -
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         for attempt in _attempts(flags):
             temporary = Path(folder) / path.name
-            # libraries come after what needs them
-            command = [*found, *_FLAGS, *_SHARED, f"-I{_HEADERS}", "-o", str(temporary), str(source), *attempt]
+            command = build_command(found, source, attempt, temporary)
+            # Zig keeps what it has built of its own libraries
+            environment = {"ZIG_GLOBAL_CACHE_DIR": str(path.parent / "zig"), **os.environ}
             try:
-                result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+                result = subprocess.run(
+                    command, env=environment, capture_output=True, text=True, timeout=300, check=False
+                )
             except subprocess.TimeoutExpired:
                 raise NativeUnavailable(f"{shlex.join(found)} took longer than 300 s") from None
             if not result.returncode and temporary.is_file():
-                if not any("openmp" in flag for flag in attempt):
-                    path.with_suffix(".single").touch()
                 os.replace(temporary, path)  # whole or not at all
                 return
             lines = [line for line in result.stderr.splitlines() if "error" in line]
@@ -174,10 +181,7 @@ def kernels_line() -> str:
     """Which kernels run in this process, and why not native ones, in a few words."""
     if Built.failure is not None:
         return f"kernels: plain PyTorch, slower, as {Built.failure}"
-    threads = (
-        "" if Built.threads else ", on one thread each, as the compiler has no OpenMP (macOS: brew install libomp)"
-    )
-    return f"kernels: native C++{threads}"
+    return "kernels: native C++"
 
 
 def load_native(source: Path) -> ctypes.CDLL:

@@ -86,7 +86,7 @@ class NativeEngine:
         image: the character, network space, [4, side, side].
         visible: pixels to compute; nothing else is touched, at any level, but for what rounding to vectors adds.
         face_needed: pixels of the face crop that the visible ones can read.
-        threads: of OpenMP.
+        threads: that share a frame.
 
     Raises: NativeUnavailable when the kernels cannot be built, or a level is narrower than their vectors.
     """

@@ -9,13 +9,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#ifdef _OPENMP
-#include <omp.h>
-#else
-static int omp_get_thread_num() { return 0; }
-#endif
 
 #include "pairs.hpp"
+#include "threads.hpp"
 #include "vectors.hpp"
 
 namespace {
@@ -506,9 +502,8 @@ void paint_face(const Student *student, const float *pose) {
     const Student &s = *student;
     const Stage &stage = s.face;
     set_shift(stage, pose);
-#pragma omp parallel for schedule(dynamic, 2) num_threads(s.threads)
-    for (int b = 0; b < stage.n_segments / (2 * NV); b++) {
-        int32_t *scratch = s.scratch + omp_get_thread_num() * 2 * s.scratch_words;
+    share(stage.n_segments / (2 * NV), s.threads, 2, [&](int64_t b, int thread) {
+        int32_t *scratch = s.scratch + thread * 2 * s.scratch_words;
         const int32_t *segment = stage.segments + b * NV * 4;
         const float *m = run_block(stage, nullptr, segment, scratch, scratch + s.scratch_words);
         for (int v = 0; v < 2 * NV; v++) {
@@ -516,7 +511,7 @@ void paint_face(const Student *student, const float *pose) {
             for (int i = 0; i < H; i++)
                 for (int k = 0; k < 4; k++) to[4 * i + k] = m[k * P + v * H + i];
         }
-    }
+    });
 }
 
 // One frame; the face must have been painted.
@@ -527,14 +522,13 @@ void run_frame(const Student *student, const float *pose, const Frame *frame) {
         const Stage *below = l ? &s.levels[l - 1] : nullptr;
         const bool last = l == s.n_levels - 1;
         set_shift(stage, pose);
-#pragma omp parallel for schedule(dynamic, 2) num_threads(s.threads)
-        for (int b = 0; b < stage.n_segments / (2 * NV); b++) {
-            int32_t *scratch = s.scratch + omp_get_thread_num() * 2 * s.scratch_words;
+        share(stage.n_segments / (2 * NV), s.threads, 2, [&](int64_t b, int thread) {
+            int32_t *scratch = s.scratch + thread * 2 * s.scratch_words;
             const int32_t *segment = stage.segments + b * NV * 4;
             const float *m = run_block(stage, below, segment, scratch, scratch + s.scratch_words);
             if (last) paint(s, *frame, segment, m);
             else hand_on(stage, segment, m);
-        }
+        });
     }
 }
 }

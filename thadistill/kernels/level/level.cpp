@@ -9,6 +9,7 @@
 #include <cstring>
 #include <vector>
 
+#include "threads.hpp"
 #include "vectors.hpp"
 
 namespace {
@@ -48,8 +49,7 @@ template <class T>
 void enter(const float *raised, Doubling doubling, const float *coordinates, const float *plane, int64_t n, int64_t each,
            int points, int channels, float *out, T *derivative, T *copy, int threads) {
     const int line = raised ? doubling.t : TOGETHER;
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (int64_t i = 0; i < n; i++) {
+    share(n, threads, evenly(n, threads), [=](int64_t i, int) {
         const float *across = plane + i / each * 3 * channels, *down = across + channels, *constant = down + channels;
         std::vector<float> mixed(raised ? (int64_t)doubling.s * VL : 0);  // two lines of the level below, a vector of channels
         for (int y = 0; y * line < points; y++) {
@@ -84,14 +84,13 @@ void enter(const float *raised, Doubling doubling, const float *coordinates, con
                 }
             }
         }
-    }
+    });
 }
 
 // sin(phase + bias) in place, its derivatives, and a copy in T where one is wanted.
 template <class T>
 void sine(float *phase, const float *bias, int64_t rows, int channels, T *derivative, T *copy, int threads) {
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (int64_t r = 0; r < rows; r++)
+    share(rows, threads, evenly(rows, threads), [=](int64_t r, int) {
         for (int c = 0; c < channels; c += VL) {
             const int count = channels - c;
             const int64_t i = r * channels + c;
@@ -101,6 +100,7 @@ void sine(float *phase, const float *bias, int64_t rows, int channels, T *deriva
             store(derivative + i, o, count);
             if (copy) store(copy + i, s, count);
         }
+    });
 }
 
 #if defined(__AVX512BF16__)
@@ -243,16 +243,15 @@ void multiply(const bf16 *x, int64_t rows, const Packed &matrix, const To &to, f
     const int64_t chunks = (rows + CHUNK - 1) / CHUNK;
     const int parts = (int)std::min<int64_t>(std::max(threads, 1), std::max<int64_t>(chunks, 1)), padded = matrix.vectors * VL;
     std::vector<float> all((int64_t)parts * padded, 0.0f);
-#pragma omp parallel for num_threads(parts) if (parts > 1)
-    for (int part = 0; part < parts; part++) {
+    share(parts, parts, 1, [&](int64_t part, int) {
         std::vector<float> some(padded);
         for (int64_t chunk = chunks * part / parts; chunk < chunks * (part + 1) / parts; chunk++) {
             const int64_t row = chunk * CHUNK, end = std::min(row + CHUNK, rows);
             std::fill(some.begin(), some.end(), 0.0f);
             blocks(x, matrix, row, end, to, some.data());
-            for (int c = 0; sums && c < padded; c++) all[(int64_t)part * padded + c] += some[c];
+            for (int c = 0; sums && c < padded; c++) all[part * padded + c] += some[c];
         }
-    }
+    });
     for (int c = 0; sums && c < matrix.channels; c++) {
         sums[c] = 0;
         for (int part = 0; part < parts; part++) sums[c] += all[(int64_t)part * padded + c];
@@ -266,9 +265,9 @@ template <class T>
 void turn(T *gradient, const T *derivative, int64_t rows, int channels, float *sums, int threads) {
     const int parts = threads > 1 ? threads : 1;
     std::vector<float> all((int64_t)parts * channels, 0.0f);
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (int part = 0; part < parts; part++) {
-        float *sum = &all[(int64_t)part * channels];
+    float *const sums_of_parts = all.data();
+    share(parts, parts, 1, [=](int64_t part, int) {
+        float *sum = sums_of_parts + part * channels;
         const int64_t end = rows * (part + 1) / parts;
         for (int64_t first = rows * part / parts; first < end; first += TOGETHER)
             for (int c = 0; c < channels; c += VL) {
@@ -281,7 +280,7 @@ void turn(T *gradient, const T *derivative, int64_t rows, int channels, float *s
                 }
                 store(sum + c, load(sum + c, count) + some, count);
             }
-    }
+    });
     for (int c = 0; c < channels; c++) {
         sums[c] = 0;
         for (int part = 0; part < parts; part++) sums[c] += all[(int64_t)part * channels + c];
@@ -294,8 +293,7 @@ void leave(const T *gradient, const T *derivative, Doubling doubling, const floa
            int points, int channels, float *to_plane, T *to_raised, int threads) {
     const int line = to_raised ? doubling.t : TOGETHER;
     const int s = to_raised ? doubling.s : 0;
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (int64_t pose = 0; pose < m; pose++) {
+    share(m, threads, 1, [=](int64_t pose, int) {
         float *across = to_plane + pose * 3 * channels, *down = across + channels, *constant = down + channels;
         std::memset(across, 0, 3 * channels * sizeof(float));
         const int64_t wide = (int64_t)s * channels;
@@ -334,7 +332,7 @@ void leave(const T *gradient, const T *derivative, Doubling doubling, const floa
                 store(to_raised + i * s * wide + c, load(&square[c], count), count);
             }
         }
-    }
+    });
 }
 
 }  // namespace

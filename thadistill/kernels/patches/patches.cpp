@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "threads.hpp"
+
 namespace {
 
 typedef float v4 __attribute__((vector_size(16)));  // a pixel's channels
@@ -113,8 +115,7 @@ void match_patches(const float *pixels, int height, int width, const uint16_t *i
                    const float *posed, const float *grid_change, int64_t n, int size, const float *weights, float *sums,
                    float *gradient, int threads) {
     const int plane = size * size;
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (int64_t i = 0; i < n; i++) {
+    share(n, threads, evenly(n, threads), [=](int64_t i, int) {
         Images images{pixels, insets + which[i] * 4 * inset_height * inset_width, height, width,
                       inset_height, inset_width, inset_top, inset_left};
         v4 blended_off = {}, warped_off = {}, color_off = {}, squares = {};
@@ -144,7 +145,7 @@ void match_patches(const float *pixels, int height, int width, const uint16_t *i
         }
         const float all[5] = {sum(blended_off), sum(warped_off), grid_off, sum(color_off), sum(squares)};
         std::memcpy(sums + 5 * i, all, sizeof all);
-    }
+    });
 }
 
 // n patches of ``size`` pixels out of images [channels][side][side], each at its own address; out [n][channels][size][size].
