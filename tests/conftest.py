@@ -1,4 +1,4 @@
-"""Fixtures: the reference folder, skipped with a reason where it is absent."""
+"""Fixtures: the reference folder, skipped with a reason where it is absent; a cache folder of a test's own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+
+from tests.cache import new_cache
 
 ROOT = Path(__file__).parent.parent
 
@@ -17,3 +19,17 @@ def reference() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference data at {folder}: set THADISTILL_REFERENCE")
     return folder
+
+
+@pytest.fixture(scope="session")
+def toy_targets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tests that train at toy size share their teachers' targets."""
+    return tmp_path_factory.mktemp("targets")
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, toy_targets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of this test's own, here and in the processes that it starts: see :func:`tests.cache.new_cache`."""
+    made = new_cache(tmp_path, toy_targets)
+    monkeypatch.setenv("THADISTILL_CACHE", str(made))
+    return made
