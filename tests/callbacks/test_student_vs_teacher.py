@@ -34,6 +34,7 @@ from thadistill.pose import FACIAL_SIZE, POSE_PARAMETERS
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
 from thadistill.teacher import load_teacher
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 POSES = 16  # as many as tables by parameter need
 
 

@@ -18,6 +18,7 @@ from thadistill.config import conf_dir
 from thadistill.pipeline.distill import distill, train_one
 from thadistill.pipeline.teacher import train_teacher
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TOY = ("teacher=puppet", "character=puppet", "trainer=cpu")
 TINY = (
     *TOY, "student.body_rotator.width_scale=0.05", "student.face_morpher.width=16", "budget_minutes=0.02",

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,15 +56,11 @@ PROCESSES = {"web_player"}  # Playwright needs a thread without an event loop
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty current folder, one thread, and so no background worker, here and in the processes that it starts."""
-    threads = torch.get_num_threads()
+def alone(tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty current folder, and one thread, so no background worker, here and in the processes that it starts."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def verb(experiment: str) -> list[str]:

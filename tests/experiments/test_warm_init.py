@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from thadistill.config import compose
 from thadistill.student.init import apply_init
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FOLDER = Path(__file__).parents[2] / "experiments" / "warm_init"
 Make = Callable[..., None]
 

@@ -16,6 +16,7 @@ from thadistill.pipeline.distill import distill
 from thadistill.pipeline.targets import budget_of
 from thadistill.student import CharacterModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TOY = (
     *("teacher=puppet", "character=puppet", "trainer=cpu", "recipe.background_worker=false", "budget_minutes=0.05"),
     *("student.body_rotator.width_scale=0.05", "student.face_morpher.width=16"),

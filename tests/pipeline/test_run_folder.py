@@ -19,6 +19,7 @@ from thadistill.errors import UserError
 from thadistill.lit.base import StudentModule
 from thadistill.pipeline.distill import train_one
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS, BATCH = 40, 32
 TOY = (
     *("teacher=puppet", "character=puppet", "trainer=cpu", "module=body_rotator", "budget_minutes=30"),

@@ -172,3 +172,8 @@ class PoseSequence:
             shared = "" if self.poses_per_face == 1 else f" poses_per_face={self.poses_per_face}"
             return f"random seed={self.seed} rotations={self.rotations}{shared}"
         return f"file sha256={hashlib.sha256(Path(self.source).read_bytes()).hexdigest()}"
+
+    @property
+    def limit(self) -> int | None:
+        """How many poses there are: none for random, whole shards of a file's."""
+        return None if self.source == "random" else len(load_poses(self.source))
