@@ -1,11 +1,14 @@
-"""Fixtures: the reference folder, skipped with a reason where it is absent."""
+"""Fixtures: the reference folder, skipped with a reason where it is absent; a cache folder of a test's own."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.cache import new_cache
 
 ROOT = Path(__file__).parent.parent
 
@@ -17,3 +20,28 @@ def reference() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference data at {folder}: set THADISTILL_REFERENCE")
     return folder
+
+
+@pytest.fixture(scope="session")
+def toy_targets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tests that train at toy size share their teachers' targets."""
+    return tmp_path_factory.mktemp("targets")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread for torch: at toy size two mostly wait for each other, for minutes on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, toy_targets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of this test's own, here and in the processes that it starts: see :func:`tests.cache.new_cache`."""
+    made = new_cache(tmp_path, toy_targets)
+    monkeypatch.setenv("THADISTILL_CACHE", str(made))
+    return made

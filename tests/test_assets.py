@@ -208,7 +208,7 @@ def test_a_cache_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.
     assert "cannot be written" in refusal()
 
 
-def test_unknown_names_are_told_what_there_is(cache: Path) -> None:
+def test_unknown_names_are_reported_what_there_is(cache: Path) -> None:
     assert "no asset is called 'tha9'; expected one of: tha3, facetracking:" in refusal("tha9")
     with pytest.raises(
         UserError, match=r"no sample character is called 'bob'; expected one of: lambda_00, .*crypko_07"

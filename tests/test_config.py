@@ -17,7 +17,7 @@ from PIL import Image
 from thadistill.cli.app import main
 from thadistill.config import compose, conf_dir, keyed
 from thadistill.errors import UserError
-from thadistill.pipeline.run_state import Run
+from thadistill.pipeline.run_folder import RunFolder
 from thadistill.student import BodyRotator, FaceMorpher
 from thadistill.student.init import save_init
 
@@ -57,8 +57,8 @@ def test_a_run_on_other_contents_of_the_same_files_is_refused(what: str, mine: P
     if what == "mask elsewhere":
         given.append(f"character.face_mask={mask}")
     config = composed(mine, *given)
-    Run(tmp_path / "run", config).save()
-    Run(tmp_path / "run", composed(mine, *given))
+    RunFolder(tmp_path / "run", config).save()
+    RunFolder(tmp_path / "run", composed(mine, *given))
     if what == "picture":
         picture(mine / "character.png", "blue")
     elif what == "mask":
@@ -73,7 +73,7 @@ def test_a_run_on_other_contents_of_the_same_files_is_refused(what: str, mine: P
         key = "recipe.targets.poses.source"
         np.save(poses, np.ones((16, 45), np.float32))
     with pytest.raises(UserError, match=f"as the content of {key} differs"):
-        Run(tmp_path / "run", composed(mine, *given))
+        RunFolder(tmp_path / "run", composed(mine, *given))
 
 
 def test_the_same_contents_elsewhere_are_the_same_run(mine: Path, tmp_path: Path) -> None:

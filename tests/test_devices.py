@@ -99,9 +99,9 @@ def test_every_command_refuses_it_at_the_start(
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert "accelerator=" in told or "device=" in told
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "accelerator=" in printed or "device=" in printed
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

@@ -110,7 +110,7 @@ def refused(path: Path, picture: Image.Image | bytes, load: object = load_charac
     return message
 
 
-def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
+def test_mistakes_are_reported_in_one_line(tmp_path: Path) -> None:
     good = Image.fromarray(character())
     path = tmp_path / "character.png"
     assert "500x512 RGB; expected 512x512 RGBA: run 'thadistill prepare" in refused(

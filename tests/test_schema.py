@@ -149,13 +149,13 @@ NEEDED["train"] = ["module=teacher", "triples=folder", "triples.folder=x"]
 def test_what_a_key_cannot_hold_is_refused(verb: str, override: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         compose(verb, [*NEEDED.get(verb, []), override])
-    told = str(caught.value)
-    assert message in told
-    assert "\n" not in told
-    assert "expected" in told or "Available options" in told
+    printed = str(caught.value)
+    assert message in printed
+    assert "\n" not in printed
+    assert "expected" in printed or "Available options" in printed
 
 
-def test_it_is_told_in_seconds_and_nothing_is_left(
+def test_it_is_reported_in_seconds_and_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

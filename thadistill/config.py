@@ -29,7 +29,7 @@ _WITHOUT_EFFECT = ("out", "targets", "logger", "trainer")
 
 
 def folder_name(overrides: str) -> str:
-    """A sweep job's folder: its overrides; long ones are cut, and told apart by a hash."""
+    """A sweep job's folder: its overrides; long ones are cut, and kept distinct by a hash."""
     name = overrides.replace("/", "_").replace("'", "")
     raw = name.encode()
     if len(raw) <= 240:  # file systems end at 255
@@ -38,7 +38,12 @@ def folder_name(overrides: str) -> str:
 
 
 def run_name(*, _root_: DictConfig) -> str:
-    """What a run is named after: its character, or the folder that it lies in, its teacher and its recipe."""
+    """What a run is named after: its character, or the folder that it lies in, its teacher and its recipe.
+
+    A teacher's training has none of them: its stage and size.
+    """
+    if _root_.get("module") == "teacher":
+        return f"{_root_.stage.name}-{_root_.stage.size}"
     character = _root_.character
     name = character_name(character.folder) if "folder" in character else character.get("name")
     name = name or str(character.get("_target_", "character")).rpartition(".")[2]

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+VISIBLE = -0.99  # alpha in [-1, 1] above which a pixel counts as visible where speed or sampling skip the others
+
 
 class TeacherOutput(NamedTuple):
     """What a teacher gives for n poses. Images are linear premultiplied RGBA in [-1, 1]."""

@@ -108,7 +108,7 @@ FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 SHARE = number_from(0, 1)
 SEED = whole(0, 2**32 - 1)
 MINUTES = or_null(number(expected="minutes above 0"))
-RUNTIMES = ("exact", "reduced", "eager", "folded", "compiled", "onnx", "native", "int16", "int8", "half")
+RUNTIMES = ("exact", "reduced", "eager", "folded", "onnx", "native", "int16", "half")
 RATE = Kind("a number above 0, 1000 at most", lambda value: _is_number(value) and 0 < value <= 1000)
 OPTIMIZERS = ("recipe.*.optimizer", "stage.optimizer")
 

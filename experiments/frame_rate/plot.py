@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from thadistill.sweeps.pareto import pareto_front
 
 Row = dict[str, str]
-# Okabe and Ito's palette, told apart by colour-blind readers too; the same colour in every plot
+# Okabe and Ito's palette, distinguishable for colour-blind readers; the same colour in every plot
 COLORS = {
-    **{"eager": "#7f7f7f", "folded": "#56b4e9", "compiled": "#0072b2", "onnx": "#cc79a7"},
-    **{"native": "#009e73", "int16": "#e69f00", "int8": "#d55e00"},
+    **{"eager": "#7f7f7f", "folded": "#56b4e9", "onnx": "#cc79a7"},
+    **{"native": "#009e73", "int16": "#e69f00"},
 }
 TARGET_MS = 1000 / 30
 LABEL_GAP = 13.0  # points between the base lines of two labels

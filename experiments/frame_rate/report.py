@@ -105,7 +105,7 @@ def own_verdict(rows: Table) -> dict[str, str]:
         if references:
             compared.append((max(references) - float(row["psnr_to_teacher"]), row))
     if not compared:
-        return verdict(goal, "no student was measured beside the paper's architecture trained alike", None)
+        return verdict(goal, "no other student was measured with the paper's architecture trained alike", None)
     near = [row for loss, row in compared if loss <= OWN_LOSS_DB] or [min(compared, key=lambda pair: pair[0])[1]]
     best = fastest(near)
     assert best is not None
@@ -165,7 +165,7 @@ def startup_part(startup: Table, speeds: Table) -> list[str]:
         parts.append(
             f"`folded` needs no compiling: its first frame came {cold:.1f} s after a cold start, {warm:.1f} s after a warm "
             "one. It is what `exact` and `reduced` choose where there is no C++ compiler; here they chose "
-            f"{', '.join(chosen) or 'none of these'}. `compiled` is never chosen by itself."
+            f"{', '.join(chosen) or 'none of these'}."
         )
     return parts
 

@@ -29,7 +29,7 @@ from thadistill.runtime import Runtime, compile_model, resolve
 from thadistill.student import CharacterModel
 
 HERE = Path(__file__).parent
-DTYPE = {"int16": "int16", "int8": "int8/int16", "half": "float16"}
+DTYPE = {"int16": "int16", "half": "float16"}
 PIXELS_A_UNIT = 256  # grid changes: 2 spans 512 pixels
 HELD_OUT_SEED = 20_000  # of poses that no region or plan was made from
 SHOWN = 1 / 255  # half an 8-bit level, in [-1, 1]
@@ -51,7 +51,7 @@ def commit() -> str:
 
 def options_of(runtime: str, visible: np.ndarray | None) -> dict[str, object]:
     """Every runtime that can skip tiles skips the same ones as the native one, where that runs."""
-    return {"visible": visible} if runtime in ("folded", "compiled") and visible is not None else {}
+    return {"visible": visible} if runtime == "folded" and visible is not None else {}
 
 
 def deviation(fast: Runtime, eager: list[StudentOutput], poses: torch.Tensor) -> tuple[float, float]:
@@ -207,14 +207,14 @@ def main() -> None:
     parser.add_argument(
         "--runtimes",
         nargs="*",
-        default=["eager", "folded", "compiled", "onnx", "native", "int16", "int8"],
+        default=["eager", "folded", "onnx", "native", "int16"],
         help="those to time; none: results.csv stays",
     )
     parser.add_argument("--track", type=Path, help="a file of recorded poses; without it track.csv stays")
     parser.add_argument(
         "--startup",
         nargs="*",
-        default=["eager", "folded", "compiled", "native", "int16", "onnx"],
+        default=["eager", "folded", "native", "int16", "onnx"],
         help="runtimes to start in processes of their own, with the first model; none: startup.csv stays",
     )
     parser.add_argument("--teacher", default="tha3", help="of conf/teacher: what the track's flicker is held against")

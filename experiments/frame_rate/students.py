@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from thadistill.errors import UserError
-from thadistill.kernels.build import compiler
 from thadistill.runtime import resolve
-from thadistill.runtime.native import NativeEngine
 from thadistill.student import BodyRotator, CharacterModel
 
 MANIFEST = "character_model.yaml"
@@ -76,10 +74,8 @@ def usable(student: Student, runtimes: Sequence[str]) -> list[str]:
     sizes = student.model.body_rotator.sizes
     lacking = {
         "onnx": None if importlib.util.find_spec("onnxruntime") else "onnxruntime is not installed",
-        "compiled": None if compiler() else "there is no C++ compiler",
         "native": None if exact == "native" else "its kernels cannot be built",
         "int16": None if reduced == "int16" else "no integer products",
-        "int8": None if reduced == "int16" and NativeEngine.has_byte_products() else "no products of bytes",
     }
     if any(b != 2 * a for a, b in pairwise(sizes)):
         lacking = {name: f"its levels are {list(sizes)}" for name in runtimes if name != "eager"}

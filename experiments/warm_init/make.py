@@ -6,7 +6,7 @@
 One network is trained on all characters in turn, some hundred steps of each or a whole small distillation, from where the
 one before left it; --mirrored adds their mirror images as characters of their own. Writes OUT/init.safetensors (given to
 distillation as init=FILE), which keeps the other part where it is there already, and of each part OUT/record.json and
-OUT/PART.csv; --ship also puts the init into the package and the record beside this file. Interrupted, the same command
+OUT/PART.csv; --ship also puts the init into the package and the record next to this file. Interrupted, the same command
 goes on from the last turn.
 """
 
@@ -52,7 +52,7 @@ _SETS: dict[Part, tuple[str, ...]] = {"face_morpher": ("posed", "face"), "body_r
 class Pupil:
     """One character, for one of a student's networks: its image, where the student errs on it, and its endless batches.
 
-    ``mirrored``: its mirror image, which the framing allows as it does the character, and which the teacher moves anew.
+    ``mirrored``: its mirror image, which the framing allows as it does the character, and which the teacher poses again.
     """
 
     def __init__(self, part: Part, config: DictConfig, mirrored: bool) -> None:
@@ -68,11 +68,13 @@ class Pupil:
         if part == "face_morpher":
             face = targets["face"]
             mask = STUDENT_FACE_REGION.crop(face_mask_from_targets(face, self.image))
-            self.errors = ErrorMap(FACE_SIZE, stride=1)
-            batches = stream(face, mask, mask_weight=recipe.mask_weight, also=posed, seed=seed, errors=self.errors)
+            self.error_map = ErrorMap(FACE_SIZE, stride=1)
+            batches = stream(
+                face, mask, mask_weight=recipe.mask_weight, also=posed, seed=seed, error_map=self.error_map
+            )
         else:
-            self.errors = ErrorMap()
-            batches = stream(posed, seed=seed, errors=self.errors)
+            self.error_map = ErrorMap()
+            batches = stream(posed, seed=seed, error_map=self.error_map)
         self.batches: Iterator[Any] = iter(batches)
 
 
@@ -88,7 +90,7 @@ def learn(
     for step in range(steps):
         module.progress = step / steps if progress is None else progress
         for group in optimizer.param_groups:
-            group["lr"] = group["full_lr"] * module.learning_rate(module.progress)
+            group["lr"] = module.rate(group["full_lr"])
         loss = module.losses(next(batches))["loss"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -115,7 +117,7 @@ def train(part: Part, module: StudentModule, pupils: dict[str, Pupil], given: ar
         for turn in range(begin, given.turns):
             started = time.monotonic()
             name = names[turn % len(names)]
-            module.errors = pupils[name].errors
+            module.error_map = pupils[name].error_map
             if part == "body_rotator":
                 module.image = pupils[name].image
             progress = turn / given.turns if given.falling == "whole" else None
@@ -202,7 +204,7 @@ def main() -> None:
 
 
 def note(place: Path, part: Part, record: dict[str, Any], size: int) -> None:
-    """Writes how a part was made beside what is said of the other."""
+    """Writes how a part was made, and keeps what is there of the other."""
     found = json.loads(place.read_text()) if place.is_file() else {}
     parts = {name: found[name] for name in get_args(Part) if name in found}
     write_json(place, {**parts, part: record, "bytes": size})

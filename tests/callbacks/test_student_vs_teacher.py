@@ -1,4 +1,4 @@
-"""Callbacks that watch the student beside its teacher: names, files, and which state is kept."""
+"""Callbacks that watch the student against its teacher: names, files, and which state is kept."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, Logger
 from PIL import Image
 
-from thadistill.callbacks import BestCheckpoint, Budget, FrameRate, Scene, StudentVsTeacher
-from thadistill.callbacks.scene import Quality
+from thadistill.callbacks import BestCheckpoint, Budget, Comparison, FrameRate, StudentVsTeacher
+from thadistill.callbacks.comparison import Quality
 from thadistill.callbacks.student_vs_teacher import error_by_parameter
 from thadistill.data.datamodule import DistillDataModule, WholeBodies
+from thadistill.data.poses import PoseSequence
 from thadistill.data.sampling import BodyPatches
-from thadistill.data.target_builder import PoseSequence, build_targets, open_cache
+from thadistill.data.target_builder import build_targets, open_cache
 from thadistill.data.target_cache import SHARD, Targets
 from thadistill.errors import UserError
 from thadistill.images import STUDENT_FACE_REGION
@@ -33,6 +34,7 @@ from thadistill.pose import FACIAL_SIZE, POSE_PARAMETERS
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
 from thadistill.teacher import load_teacher
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 POSES = 16  # as many as tables by parameter need
 
 
@@ -91,12 +93,12 @@ def train(
     return module
 
 
-def scene(world: SimpleNamespace) -> Scene:
-    return Scene(world.image, world.poseds, world.mask, world.face, world.teacher)
+def comparison(world: SimpleNamespace) -> Comparison:
+    return Comparison(world.image, world.poseds, world.mask, world.face, world.teacher)
 
 
 def test_every_logger_gets_the_same_names(world: SimpleNamespace, tmp_path: Path) -> None:
-    recorder, here = Recorder(), scene(world)
+    recorder, here = Recorder(), comparison(world)
     watching = [StudentVsTeacher(here, tmp_path, POSES, worst=2), FrameRate(here, runtime="folded")]
     train(world, tmp_path, watching, [CSVLogger(tmp_path, name="", version=""), recorder])
     with (tmp_path / "metrics.csv").open() as file:
@@ -120,7 +122,7 @@ def test_every_logger_gets_the_same_names(world: SimpleNamespace, tmp_path: Path
 
 def test_figures_are_those_of_the_character_model(world: SimpleNamespace) -> None:
     module = body_module(world)
-    quality = scene(world).quality(module, 0, POSES)
+    quality = comparison(world).quality(module, 0, POSES)
     model = CharacterModel(world.image, world.face, copy.deepcopy(module.network)).eval()  # type: ignore[arg-type]
     with torch.no_grad():
         out = model(world.poseds.pose[:POSES])
@@ -130,13 +132,13 @@ def test_figures_are_those_of_the_character_model(world: SimpleNamespace) -> Non
 
 
 def test_without_a_face_morpher_the_teachers_face_is_not_counted_as_the_students(world: SimpleNamespace) -> None:
-    figures = Scene(world.image, world.poseds, world.mask).quality(body_module(world), 0, 2).figures
+    figures = Comparison(world.image, world.poseds, world.mask).quality(body_module(world), 0, 2).figures
     assert set(figures) == {"psnr_teacher_face", "psnr_display_teacher_face", "ssim_teacher_face", "flow_epe_px"}
 
 
 def test_a_face_morpher_alone_is_judged_on_its_crop(world: SimpleNamespace) -> None:
     module = FaceMorpherModule(world.face, partial(Muon, lr=1e-3, adam_lr=1e-3), WarmupCosine())
-    quality = Scene(world.image, world.faces, world.mask).quality(module, 0, 2)
+    quality = Comparison(world.image, world.faces, world.mask).quality(module, 0, 2)
     with torch.no_grad():
         faces = world.face(world.faces.pose[:2, :FACIAL_SIZE])
     whole = STUDENT_FACE_REGION.paste(world.image, torch.stack([world.faces.get("face", i) for i in range(2)]))
@@ -158,8 +160,8 @@ def test_error_by_parameter_finds_the_parameter_at_fault() -> None:
     assert worst["psnr_low"] - worst["psnr_high"] == pytest.approx(2.5, abs=0.6)
 
 
-class Given(Scene):
-    """A scene whose checks have the results of a list, by turns."""
+class Given(Comparison):
+    """A comparison whose checks have the results of a list, by turns."""
 
     checks: list[tuple[float, float]]
 

@@ -1,30 +1,58 @@
-"""The command line as a user runs it: a process, its exit status, what it prints and what it leaves."""
+"""The command line as a user runs it: its exit status, what it prints and what it leaves."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from thadistill.cli import main
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def thadistill(tmp_path: Path) -> Command:
-    """Runs ``thadistill ARGUMENTS`` in an empty folder, with a cache folder of its own."""
+def thadistill(tmp_path: Path, own_cache: Path) -> Command:
+    """Runs ``thadistill ARGUMENTS`` as a process in an empty folder, with a cache folder of its own."""
 
     def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", "from thadistill.cli import main; main()", *map(str, arguments)],
             cwd=tmp_path,
-            env={**os.environ, "THADISTILL_CACHE": str(tmp_path / "cache"), "COLUMNS": "200", **environment},
+            env={**os.environ, "COLUMNS": "200", **environment},
             capture_output=True,
             text=True,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def thadistill_here(
+    tmp_path: Path, own_cache: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """As ``thadistill``, but in this process: nothing is imported again, which takes longer than most commands."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        for verb in ("distill", "train"):  # their budgets count from the start of a process
+            monkeypatch.setattr(importlib.import_module(f"thadistill.cli.{verb}"), "STARTED", time.monotonic())
+        status: object = 0
+        capfd.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["thadistill"])
+            try:
+                main([*map(str, arguments)])
+            except SystemExit as ended:
+                status = ended.code or 0
+        assert isinstance(status, int), status
+        return subprocess.CompletedProcess(arguments, status, *capfd.readouterr())
 
     return run

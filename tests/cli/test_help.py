@@ -25,14 +25,14 @@ GIVEN = {
 }
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     main([*arguments])
     return capsys.readouterr().out
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_commands_help_says_what_it_does_and_how(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    text = told(capsys, verb, "--help")
+    text = printed(capsys, verb, "--help")
     assert text.startswith(f"thadistill {verb}: ")
     examples = re.findall(rf"^  thadistill {verb}\b.*$", text, flags=re.MULTILINE)
     assert len(examples) >= 3
@@ -52,7 +52,7 @@ def test_a_commands_help_says_what_it_does_and_how(verb: str, capsys: pytest.Cap
 
 @pytest.mark.parametrize("verb", ["distill", "train", "cache", "evaluate", "benchmark", "prepare"])
 def test_its_groups_are_those_that_there_are(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    text = told(capsys, verb, "--help").partition("Groups")[2]
+    text = printed(capsys, verb, "--help").partition("Groups")[2]
     for group, names in re.findall(r"^  (\w+) (.*)$", text.partition("\n\n")[0], flags=re.MULTILINE):
         names = names.rpartition(": ")[2]
         there = {path.stem for path in (conf_dir() / group).glob("*.yaml")} - {"folder"}
@@ -60,7 +60,7 @@ def test_its_groups_are_those_that_there_are(verb: str, capsys: pytest.CaptureFi
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert told(capsys, "--version") == f"thadistill {package.__version__}\n"
+    assert printed(capsys, "--version") == f"thadistill {package.__version__}\n"
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -70,7 +70,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert not loaded & {"torch", "torchvision", "wandb", "lightning", "hydra", "omegaconf", "numpy"}
 
 
-def test_a_mistake_is_told_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+def test_a_mistake_is_reported_before_anything_heavy_is_imported(tmp_path: Path) -> None:
     script = (
         "import sys; from thadistill.cli import main\n"
         "try:\n    main(['distill', 'seed=x'])\nfinally:\n    print(*sys.modules)"
@@ -78,6 +78,13 @@ def test_a_mistake_is_told_before_anything_heavy_is_imported(tmp_path: Path) -> 
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert not set(done.stdout.split()) & {"torch", "torchvision", "wandb", "lightning"}
+
+
+def test_a_distillation_begins_before_lightning_is_imported() -> None:
+    """Lightning brings torchmetrics, torchvision and SciPy: seconds, in which the background worker is at work already."""
+    script = "import sys, thadistill.cli.distill; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not {*done.stdout.split()} & {"lightning", "torchmetrics", "torchvision", "wandb", "matplotlib", "scipy"}
 
 
 @pytest.mark.parametrize(

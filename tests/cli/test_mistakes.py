@@ -23,7 +23,7 @@ def test_alone_it_says_what_it_can_do(thadistill: Command) -> None:
     assert all(verb in done.stdout for verb in VERBS)
 
 
-def told(capsys: pytest.CaptureFixture[str], caught: pytest.ExceptionInfo[SystemExit]) -> str:
+def printed(capsys: pytest.CaptureFixture[str], caught: pytest.ExceptionInfo[SystemExit]) -> str:
     captured = capsys.readouterr().err
     assert caught.value.code == 2
     assert captured.count("\n") == 1
@@ -83,7 +83,7 @@ def test_mistakes(
     monkeypatch.setenv("THADISTILL_CACHE", str(tmp_path / "cache"))
     with pytest.raises(SystemExit) as caught:
         main(arguments)
-    assert message in told(capsys, caught)
+    assert message in printed(capsys, caught)
     left = [path for path in tmp_path.rglob("*") if path.is_file() and "cache" not in path.parts]
     assert left == []
 
@@ -100,7 +100,7 @@ def test_pictures_that_are_no_characters(
         with pytest.raises(SystemExit) as caught:
             main(["distill", f"character={folder}", "teacher=puppet", "out=run"])
         assert not (tmp_path / "run").exists()
-        return told(capsys, caught)
+        return printed(capsys, caught)
 
     assert "character.png does not exist" in refused()
     Image.new("RGB", (512, 512)).save(folder / "character.png")
@@ -136,7 +136,7 @@ def test_fail_folds_lines(capsys: pytest.CaptureFixture[str]) -> None:
     [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file data/0")],
     ids=["write", "torch.save"],
 )
-def test_a_full_disk_is_told_in_one_line(
+def test_a_full_disk_is_reported_in_one_line(
     error: Exception, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -146,7 +146,7 @@ def test_a_full_disk_is_told_in_one_line(
     monkeypatch.setattr("thadistill.cli.assets.run", full)
     with pytest.raises(SystemExit) as caught:
         main(["assets"])
-    assert "the disk is full" in told(capsys, caught)
+    assert "the disk is full" in printed(capsys, caught)
 
 
 def test_checkpoints_cut_short_or_foreign_are_refused(tmp_path: Path) -> None:

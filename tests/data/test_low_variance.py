@@ -38,7 +38,7 @@ def test_counts_are_what_the_probabilities_say() -> None:
 def test_neighbours_in_z_order_lie_close() -> None:
     order = z_order(8)
     assert order.sort().values.tolist() == [*range(64)]
-    for block in order.view(-1, 4):  # each four in a row are a square of two
+    for block in order.view(-1, 4):  # each four in a row are a block of two by two
         rows, columns = block // 8, block % 8
         assert int(rows.max() - rows.min()) == int(columns.max() - columns.min()) == 1
     assert sorted(z_order(5).tolist()) == [*range(25)]

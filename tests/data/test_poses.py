@@ -73,7 +73,7 @@ def test_the_recorded_track_loads(reference: Path) -> None:
     assert load_poses(reference / "pose_tracks" / "pose_20fps.npy").shape == (5000, 45)
 
 
-def test_mistakes_are_told_in_one_line(tmp_path: Path, poses: torch.Tensor) -> None:
+def test_mistakes_are_reported_in_one_line(tmp_path: Path, poses: torch.Tensor) -> None:
     def refused(name: str, match: str) -> None:
         with pytest.raises(UserError, match=match) as caught:
             load_poses(tmp_path / name)

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from thadistill.data import target_builder
-from thadistill.data.target_builder import PoseSequence, build_targets, open_cache, shard_lock
+from thadistill.data.poses import PoseSequence
+from thadistill.data.target_builder import build_targets, open_cache, shard_lock
 from thadistill.data.target_cache import SHARD
 from thadistill.teacher import load_teacher
 

@@ -14,8 +14,9 @@ import torch
 from thadistill.config import compose
 from thadistill.data.error_map import REFRESH
 from thadistill.data.face_mask import face_mask_from_targets
+from thadistill.data.poses import PoseSequence
 from thadistill.data.sampling import BodyPatches, FacePixels, visible_map
-from thadistill.data.target_builder import PoseSequence, build_targets, open_cache
+from thadistill.data.target_builder import build_targets, open_cache
 from thadistill.data.target_cache import SHARD, TargetCache, Targets
 from thadistill.devices import machine_memory
 from thadistill.errors import UserError
@@ -173,7 +174,7 @@ def test_a_face_that_poses_share_is_kept_and_drawn_once(teacher, image, targets,
     assert len(stream.pose.unique(dim=0)) == len(stream.pose) == len(targets["face"]) + 2 * SHARD // 4
 
 
-def test_squares_that_hang_over_the_edges_repeat_them(targets) -> None:  # type: ignore[no-untyped-def]
+def test_patches_that_hang_over_the_edges_repeat_them(targets) -> None:  # type: ignore[no-untyped-def]
     posed = targets["posed"]
     patches = 128**2 // 8  # eight poses have every place between them
     stream = BodyPatches(posed, batch_size=8, patches=patches, size=6, overhang=1, visible_share=0.0)

@@ -1,14 +1,15 @@
-"""The start's maker, as it is, on the puppet."""
+"""The maker of pretrained inits, as it is, on the puppet."""
 
 from __future__ import annotations
 
 import csv
+import importlib
 import json
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from hydra.utils import instantiate
 from safetensors.torch import load_file
@@ -16,50 +17,67 @@ from safetensors.torch import load_file
 from thadistill.config import compose
 from thadistill.student.init import apply_init
 
-ROOT = Path(__file__).parent.parent.parent
+pytestmark = pytest.mark.usefixtures("one_thread")
+FOLDER = Path(__file__).parents[2] / "experiments" / "warm_init"
+Make = Callable[..., None]
 
 
-def make(tmp_path: Path, part: str, turns: int, *more: str) -> list[list[str]]:
-    """Runs the maker up to ``turns`` in all; gives the rows of its log."""
-    command = [sys.executable, str(ROOT / "experiments" / "warm_init" / "make.py"), "--student", "slim"]
-    command += ["--teacher", "puppet", "--characters", "puppet", "--poses", "16", "--faces", "16", "--steps", "4"]
-    command += ["--turns", str(turns), "--out", str(tmp_path / "made"), "--part", part, *more]
-    environment = {**os.environ, "THADISTILL_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    with (tmp_path / "made" / f"{part}.csv").open() as file:
+@pytest.fixture
+def make(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Runs the maker with command-line arguments; it stands outside the package."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.delitem(sys.modules, "make", raising=False)
+    module = importlib.import_module("make")
+
+    def run(*arguments: object) -> None:
+        monkeypatch.setattr(sys, "argv", ["make.py", *map(str, arguments)])
+        module.main()
+
+    return run
+
+
+def made(make: Make, folder: Path, part: str, turns: int, *more: str) -> list[list[str]]:
+    """The rows of its log after ``turns`` in all."""
+    make(
+        *("--student", "slim", "--teacher", "puppet", "--characters", "puppet", "--poses", 16, "--faces", 16),
+        *("--steps", 4, "--turns", turns, "--out", folder, "--part", part, *more),
+    )
+    with (folder / f"{part}.csv").open() as file:
         return list(csv.reader(file))
 
 
-def test_a_start_is_learned_part_by_part_and_taken_up_again(tmp_path: Path) -> None:
-    start_file = tmp_path / "made" / "init.safetensors"
-    first = make(tmp_path, "body_rotator", 2)
-    rows = make(tmp_path, "body_rotator", 10)
+def test_an_init_is_learned_part_by_part_and_continued(make: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    init_file = folder / "init.safetensors"
+    first = made(make, folder, "body_rotator", 2)
+    rows = made(make, folder, "body_rotator", 8)
     assert len(first) == 2
     assert rows[:2] == first
-    assert [int(row[0]) for row in rows] == list(range(1, 11))
+    assert [int(row[0]) for row in rows] == list(range(1, 9))
     assert float(rows[-1][-1]) < float(rows[0][-1])
-    body = load_file(start_file)
-    make(tmp_path, "face_morpher", 1, "--falling", "turn")
-    both = load_file(start_file)
-    record = json.loads((tmp_path / "made" / "record.json").read_text())
+    body = load_file(init_file)
+    made(make, folder, "face_morpher", 1, "--falling", "turn")
+    both = load_file(init_file)
+    record = json.loads((folder / "record.json").read_text())
     assert (record["body_rotator"]["falling"], record["face_morpher"]["falling"]) == ("whole", "turn")
-    assert record["bytes"] == start_file.stat().st_size
+    assert record["bytes"] == init_file.stat().st_size
     for part in ("face_morpher", "body_rotator"):
         network = instantiate(compose("distill", ["student=slim"]).student[part])
-        apply_init(network, part, str(start_file))
+        apply_init(network, part, str(init_file))
         same = [torch.equal(both[f"{part}.{key}"], body[f"{part}.{key}"]) for key in network.state_dict()]
         assert all(same) if part == "body_rotator" else not any(same)
 
 
-def test_a_wrong_character_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "experiments" / "warm_init" / "make.py"), "--part", "body_rotator"]
-    command += ["--characters", "nobody", "--out", str(tmp_path / "made")]
-    mirrored = subprocess.run([*command, "--teacher", "puppet", "--mirrored"], capture_output=True, text=True)
-    assert mirrored.returncode == 2
-    assert "expected a teacher that poses any image" in mirrored.stderr
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "nobody" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [((), "nobody"), (("--teacher", "puppet", "--mirrored"), "expected a teacher that poses any image")],
+)
+def test_a_mistake_is_refused_and_leaves_nothing(
+    more: tuple[str, ...], message: str, make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        make("--part", "body_rotator", "--characters", "nobody", "--out", tmp_path / "made", *more)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "made").exists()

@@ -13,8 +13,9 @@ from thadistill import lit
 from thadistill.callbacks import Budget
 from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
 from thadistill.data.error_map import WAIT, ErrorMap
+from thadistill.data.poses import PoseSequence
 from thadistill.data.sampling import BodyPatches, FacePixels, body_batch
-from thadistill.data.target_builder import PoseSequence, build_targets, open_cache
+from thadistill.data.target_builder import build_targets, open_cache
 from thadistill.data.target_cache import SHARD, Targets
 from thadistill.errors import UserError
 from thadistill.kernels.patches import op as patches
@@ -89,24 +90,24 @@ def test_the_native_loss_is_torchs(targets: dict, threads: int, monkeypatch: pyt
         for native in (True, False):
             if not native:
                 monkeypatch.setattr(lit.body_rotator, "match_patches", lambda *given: None)
-            module = body_module(targets, errors=ErrorMap())
+            module = body_module(targets, error_map=ErrorMap())
             module.weights = PhaseWeights([], [[10.0, 2.0, 20.0, 0.5]])
             channels = (torch.randn(6, 36, 7, generator=torch.Generator().manual_seed(1)) * 0.3).requires_grad_()
             matched = module._match(channels, batch, module.weights(0.0))
             (3 * matched.loss).backward()
             assert channels.grad is not None
             losses = module.losses(batch)
-            outcomes.append((matched, channels.grad, losses, module.errors.smoothed()))
+            outcomes.append((matched, channels.grad, losses, module.error_map.smoothed()))
     finally:
         torch.set_num_threads(before)
-    (found, slopes, losses, errors), (expected, others, same, map_of_torch) = outcomes
+    (found, gradients, losses, errors), (expected, others, same, map_of_torch) = outcomes
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(errors, map_of_torch, atol=1e-6, rtol=1e-5)
     for name, value in losses.items():
         torch.testing.assert_close(value, same[name], atol=1e-6, rtol=1e-4)
-    # where rounding puts a position on the other side of a pixel's centre, or an error beyond zero, the slope is another
-    assert torch.isclose(slopes, others, atol=1e-5, rtol=1e-3).float().mean() > 0.995
+    # where rounding puts a position on the other side of a pixel's centre, or an error beyond zero, the gradient is another
+    assert torch.isclose(gradients, others, atol=1e-5, rtol=1e-3).float().mean() > 0.995
 
 
 def test_facial_inputs_stay_silent_and_the_student_has_the_published_names(targets: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
@@ -221,9 +222,9 @@ def test_modules_learn(targets: dict, tmp_path: Path, rotator: bool) -> None:  #
 def test_the_same_seed_gives_the_same_weights(targets: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
     weights = []
     for _ in range(2):
-        errors = ErrorMap()
-        module = body_module(targets, errors=errors)
-        stream = partial(BodyPatches, targets["posed"], batch_size=8, size=16, error_share=0.5, errors=errors)
+        error_map = ErrorMap()
+        module = body_module(targets, error_map=error_map)
+        stream = partial(BodyPatches, targets["posed"], batch_size=8, size=16, error_share=0.5, error_map=error_map)
         trainer(WAIT + 5, tmp_path).fit(module, DistillDataModule(stream, seed=5))
         weights.append(torch.cat([p.detach().flatten() for p in module.network.parameters()]))
     assert torch.equal(*weights)

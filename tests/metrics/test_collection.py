@@ -17,7 +17,6 @@ from thadistill.errors import UserError
 from thadistill.metrics.collection import QUALITY_KEYS, QualityMetrics
 from thadistill.metrics.flow import grid_change_epe_px, visible_pixels
 from thadistill.metrics.image import eye_mouth_psnr, face_psnr, psnr, psnr_display, ssim
-from thadistill.metrics.mean import PerImageMean
 from thadistill.metrics.perceptual import load_stlpips
 
 from .pictures import outputs, take
@@ -130,16 +129,6 @@ def test_moves_copies_and_pickles(pair, face_mask):
         assert other.compute() == metrics.compute()
 
 
-def test_per_image_mean_of_a_function(pair, expected):
-    mean = PerImageMean(psnr)
-    for rows in torch.arange(POSES).split([1, 4]):
-        mean.update(*(output.posed[rows] for output in pair))
-    assert float(mean.compute()) == pytest.approx(float(expected["psnr"].mean()), rel=1e-5)
-    mean.reset()
-    with pytest.raises(UserError, match="before any image"):
-        mean.compute()
-
-
 CASES = (
     ([[0, 2, 4], [1, 3, 0]], True),  # as a distributed sampler deals, 0 repeated to even out
     ([[0, 2, 3, 4], [1]], False),
@@ -152,12 +141,10 @@ def one_process(rank: int, pair, face_mask, folder: Path) -> None:
     results = []
     for share, numbered in CASES:
         metrics = QualityMetrics(face_mask, perceptual=(), per_pose=True)
-        mean = PerImageMean(psnr)
         for i in share[rank]:
             batch = [take(output, slice(i, i + 1)) for output in pair]
             metrics.update(*batch, index=torch.tensor([i]) if numbered else None)
-            mean.update(batch[0].posed, batch[1].posed)
-        results.append({**metrics.compute(), "mean": float(mean.compute())})
+        results.append(metrics.compute())
     (folder / f"{rank}.json").write_text(json.dumps(results))
     torch.distributed.destroy_process_group()
 
@@ -175,5 +162,3 @@ def test_two_processes_count_every_pose_once(pair, face_mask, expected, tmp_path
         order = range(POSES) if numbered else dealt
         values = expected["psnr"].tolist()
         assert [row["psnr"] for row in result["per_pose"]] == pytest.approx([values[i] for i in order], rel=1e-5)
-        # PerImageMean has no numbers to tell a repeated pose by
-        assert result["mean"] == pytest.approx(sum(values[i] for i in dealt) / len(dealt), rel=1e-5)

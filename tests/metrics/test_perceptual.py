@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
 import pytest
 import torch
 import torchvision
 
 from thadistill.images import over_white
-from thadistill.metrics.perceptual import PerceptualDistance, Unavailable, load_flip, load_lpips, load_stlpips
+from thadistill.metrics.perceptual import PerceptualDistance, Unavailable, load_lpips, load_stlpips
 
 from .pictures import pictures
 
@@ -99,23 +98,7 @@ def test_stlpips_tolerates_a_shift():
     assert float(distance(moved, teacher)) < 0.5 * float(distance(noisy, teacher))
 
 
-def test_flip_is_the_packages():
-    flip = pytest.importorskip("flip_evaluator")
-    distance = load_flip()
-    assert isinstance(distance, PerceptualDistance)
-    student, teacher = pictures(2, 48, 0.2)
-    for i, value in enumerate(distance(student, teacher)):
-        pair = (over_white(x[i]).permute(1, 2, 0).numpy().copy() for x in (teacher, student))
-        error, _, _ = flip.evaluate(*pair, "LDR", applyMagma=False)
-        assert error.shape == (48, 48, 1)
-        assert float(value) == pytest.approx(np.mean(error), rel=1e-4)
-        assert float(value) > 1e-3
-    assert distance(teacher, teacher).tolist() == [0, 0]
-
-
-@pytest.mark.parametrize(
-    ("load", "package"), [(load_lpips, "lpips"), (load_stlpips, "stlpips_pytorch"), (load_flip, "flip_evaluator")]
-)
+@pytest.mark.parametrize(("load", "package"), [(load_lpips, "lpips"), (load_stlpips, "stlpips_pytorch")])
 def test_a_package_that_is_not_installed(load, package, monkeypatch):
     monkeypatch.setattr("thadistill.metrics.perceptual.find_spec", lambda name: None)
     found = load()

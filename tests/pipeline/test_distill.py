@@ -11,11 +11,12 @@ import torch
 from omegaconf import DictConfig
 
 from thadistill.config import compose
-from thadistill.pipeline import distill as distillation
+from thadistill.pipeline import result
 from thadistill.pipeline.distill import distill
 from thadistill.pipeline.targets import budget_of
 from thadistill.student import CharacterModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TOY = (
     *("teacher=puppet", "character=puppet", "trainer=cpu", "recipe.background_worker=false", "budget_minutes=0.05"),
     *("student.body_rotator.width_scale=0.05", "student.face_morpher.width=16"),
@@ -29,9 +30,8 @@ def composed(*overrides: str, verb: str = "distill") -> DictConfig:
 
 
 @pytest.fixture(scope="module")
-def targets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this file's targets lie: the first test makes them."""
-    return tmp_path_factory.mktemp("targets")
+def targets(toy_targets: Path) -> Path:
+    return toy_targets / "by_name"
 
 
 @pytest.mark.parametrize("failing", ["_evaluate", "student_frame_rate"])
@@ -43,7 +43,7 @@ def test_the_model_is_saved_before_anything_that_can_fail(
 
     config = composed("evaluation.speed=true", f"targets={targets}", f"out={tmp_path / 'run'}")
     with monkeypatch.context() as patch:
-        patch.setattr(distillation, failing, fails)
+        patch.setattr(result, failing, fails)
         with pytest.raises(RuntimeError, match="out of luck"):
             distill(config, tmp_path / "run", time.monotonic())
     model = CharacterModel.load(tmp_path / "run" / "character_model")

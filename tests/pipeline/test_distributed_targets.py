@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from thadistill.data.target_builder import PoseSequence, build_targets, open_cache
+from thadistill.data.poses import PoseSequence
+from thadistill.data.target_builder import build_targets, open_cache
 from thadistill.data.target_cache import SHARD
 from thadistill.errors import UserError
 from thadistill.pipeline.distributed_targets import predict_targets
@@ -53,6 +54,7 @@ def test_one_process_continues_what_is_there(alone: Path, tmp_path: Path) -> Non
         predict_targets(OmegaConf.merge(TRAINER, {"precision": "bf16-mixed"}), cache, teacher, image, POSES, 1)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("own_cache")
 def test_two_processes_leave_the_same_bytes(alone: Path, tmp_path: Path) -> None:
     folder = tmp_path / "targets" / "face"
     command = [
@@ -65,7 +67,7 @@ def test_two_processes_leave_the_same_bytes(alone: Path, tmp_path: Path) -> None
             f"out={tmp_path / 'out'}",
         ),
     ]
-    environment = {**os.environ, "THADISTILL_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500, check=False
     )

@@ -1,4 +1,4 @@
-"""The folder of a run: what it holds, and how it goes on after an interruption, a divergence, beside another run."""
+"""The folder of a run: what it holds, and how it goes on after an interruption, a divergence, or with another run in it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from thadistill.errors import UserError
 from thadistill.lit.base import StudentModule
 from thadistill.pipeline.distill import train_one
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS, BATCH = 40, 32
 TOY = (
     *("teacher=puppet", "character=puppet", "trainer=cpu", "module=body_rotator", "budget_minutes=30"),
@@ -48,9 +49,8 @@ def weights(out: Path) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def targets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this file's targets lie: the first test makes them."""
-    return tmp_path_factory.mktemp("targets")
+def targets(toy_targets: Path) -> Path:
+    return toy_targets / "by_name"
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def plain(targets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_it_holds_its_configuration_versions_and_what_loggers_were_told(plain: Path) -> None:
+def test_it_holds_its_configuration_versions_and_what_loggers_were_reported(plain: Path) -> None:
     config = OmegaConf.load(plain / "config.yaml")
     assert config.recipe.body_rotator.patches == STEPS * BATCH  # type: ignore[union-attr]
     assert "${" in (plain / "config_composed.yaml").read_text()

@@ -65,7 +65,7 @@ def test_callbacks_find_as_many_validation_poses_as_they_ask_for(tmp_path: Path)
 
 
 @pytest.fixture
-def told_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+def distinct_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     """The puppet teacher as one whose low-precision targets are others, as THA3's are."""
     rounding: list[bool] = []
 
@@ -80,7 +80,7 @@ def told_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Puppet, "fingerprint", lambda self: plain(self) + ("rounded" if rounding else ""))
 
 
-@pytest.mark.usefixtures("told_rounding")
+@pytest.mark.usefixtures("distinct_rounding")
 @pytest.mark.parametrize(("recipe", "read_by"), [([], "warm"), (["recipe=fast"], "fast"), (["recipe=paper"], "paper")])
 def test_what_thadistill_cache_makes_a_distillation_finds(recipe: list[str], read_by: str, tmp_path: Path) -> None:
     made = sets_of(composed(*recipe, f"targets={tmp_path / 'made'}", verb="cache"))
@@ -89,16 +89,14 @@ def test_what_thadistill_cache_makes_a_distillation_finds(recipe: list[str], rea
         assert made.cache(name).key == read.cache(name).key, name
 
 
-@pytest.mark.usefixtures("told_rounding")
+@pytest.mark.usefixtures("distinct_rounding")
 def test_a_tables_row_trains_on_the_targets_that_were_made_for_it(tmp_path: Path) -> None:
     config = composed(
         "trainer=cpu", "recipe.targets.posed=16", "evaluation.poses=1", "validation.checks=0", "budget_minutes=0.02",
         "student.body_rotator.width_scale=0.05", f"targets={tmp_path / 'targets'}", "module=body_rotator", verb="train",
     )  # fmt: skip
     row = rotator_row(config, tmp_path / "run")
-    stages = {
-        stage["name"]: stage["detail"] for stage in json.loads((tmp_path / "run" / "run.json").read_text())["stages"]
-    }
-    assert stages["targets: posed"] == "16 poses, 0 new"
-    assert stages["targets: validation"].endswith(", 0 new")
+    steps = {step["name"]: step["detail"] for step in json.loads((tmp_path / "run" / "run.json").read_text())["steps"]}
+    assert steps["targets: posed"] == "16 poses, 0 new"
+    assert steps["targets: validation"].endswith(", 0 new")
     assert (row["n"], row["poses"]) == (1, 16)

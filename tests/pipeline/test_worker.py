@@ -15,7 +15,7 @@ from thadistill.data import target_builder
 from thadistill.data.target_cache import FIELDS, Kind
 from thadistill.errors import UserError
 from thadistill.pipeline import targets as planning
-from thadistill.pipeline.run_state import Run
+from thadistill.pipeline.run_folder import RunFolder
 from thadistill.pipeline.targets import TargetSets, training_ends
 from thadistill.pipeline.worker import Worker, all_targets, has_worker
 from thadistill.teacher import Teacher, load_teacher
@@ -80,7 +80,7 @@ def test_a_slow_teacher_leaves_the_face_morpher_its_share(
     sets.fill("posed", sets.cache("posed"), 16, None)
     clock[0] = 18.0  # what starting takes
     ends, share = training_ends(config, budget), config.recipe.face_morpher.share * budget
-    made = all_targets(sets, Run(tmp_path / "run", config), lambda: ends - clock[0] / 60 - share)
+    made = all_targets(sets, RunFolder(tmp_path / "run", config), lambda: ends - clock[0] / 60 - share)
     assert ends - clock[0] / 60 > 0.95 * share
     assert 16 <= len(made["posed"]) <= posed
     assert len(made["evaluation"]) == evaluated
@@ -91,13 +91,13 @@ def test_with_time_enough_all_is_made(tmp_path: Path) -> None:
     teacher = load_teacher("puppet", seed=0)
     sets = TargetSets(config, teacher, teacher.character(), 10.0)  # type: ignore[operator]
     names = ("posed", "face", "validation_face", "evaluation")
-    made = sets.build(Run(tmp_path / "run", config), names, lambda: 5.0)
+    made = sets.build(RunFolder(tmp_path / "run", config), names, lambda: 5.0)
     assert {name: len(found) for name, found in made.items()} == {
         "posed": 16, "face": 16, "validation_face": 8, "evaluation": 16,
     }  # fmt: skip
 
 
-def test_a_mistake_beside_is_told_and_threads_come_back(tmp_path: Path) -> None:
+def test_a_mistake_in_the_worker_is_reported_and_threads_come_back(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:

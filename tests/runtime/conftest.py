@@ -8,6 +8,7 @@ import pytest
 import torch
 from runtime_frames import random_model
 
+from tests.cache import new_cache
 from thadistill.data.poses import sample_poses
 from thadistill.outputs import StudentOutput
 from thadistill.student import CharacterModel
@@ -15,8 +16,8 @@ from thadistill.student import CharacterModel
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Kernels and regions are built in a folder of their own, so that no test passes on an old one."""
-    folder = tmp_path_factory.mktemp("cache")
+    """Regions and plans are measured in a folder of their own, so that no test passes on an old one."""
+    folder = new_cache(tmp_path_factory.mktemp("runtime"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("THADISTILL_CACHE", str(folder))
         yield folder

@@ -9,12 +9,12 @@ from torch.nn import functional as F
 from thadistill.runtime.packing import PackedLayer, PackedStage
 from thadistill.warp import axis_positions
 
-_INTEGERS = {"i16": (np.int16, 4095, 0), "u8": (np.int8, 127, 128)}  # of weights; what sin = 1 becomes; the offset
+_ONE = 4095  # what sin = 1 becomes
 
 
 def unpacked(layer: PackedLayer) -> np.ndarray:
     """The matrix [out, in] of a packed layer, of integers where its products are."""
-    kind = np.float32 if layer.in_format == "f32" else _INTEGERS[layer.in_format][0]
+    kind = np.float32 if layer.in_format == "f32" else np.int16
     main = layer.blocks * layer.in_words * layer.rows
     blocks = layer.weights[:main].reshape(layer.blocks, layer.in_words, layer.rows).transpose(0, 2, 1)
     tail = layer.weights[main:].reshape(layer.in_words, -1).T
@@ -22,22 +22,18 @@ def unpacked(layer: PackedLayer) -> np.ndarray:
     return np.ascontiguousarray(words).view(kind).astype(np.float64)
 
 
-def rounded_sine(phases: np.ndarray, one: int) -> np.ndarray:
+def rounded_sine(phases: np.ndarray) -> np.ndarray:
     """student.cpp's: its polynomial is off by up to 7e-5, which moves roundings."""
     turns = np.rint(phases)
     rest = phases - turns
     squared = rest * rest
     sines = rest * ((2.29954734 * squared - 5.13690534) * squared + 3.14064004)
-    return np.rint(one * np.where(turns % 2, -sines, sines))
+    return np.rint(_ONE * np.where(turns % 2, -sines, sines))
 
 
 def held(phases: np.ndarray, form: str, columns: int) -> np.ndarray:
     """Sines of half-turns [channels, p] as a layer's input holds them."""
-    if form == "f32":
-        sines = np.sin(np.pi * phases[:columns])
-    else:
-        _, one, offset = _INTEGERS[form]
-        sines = rounded_sine(phases[:columns], one) + offset
+    sines = np.sin(np.pi * phases[:columns]) if form == "f32" else rounded_sine(phases[:columns])
     return np.pad(sines, [(0, columns - len(sines)), (0, 0)])
 
 

@@ -46,13 +46,6 @@ def test_official(official: CharacterModel, official_frame: tuple[torch.Tensor, 
     close(compile_model(official, runtime, **options)(pose), eager)
 
 
-@pytest.mark.slow
-def test_compiled(model: CharacterModel) -> None:
-    poses = sample_poses(1, seed=4)
-    with torch.no_grad():
-        close(compile_model(model, "compiled")(poses), model(poses))
-
-
 @pytest.mark.parametrize("runtime", ["eager", *EXACT])
 def test_pixels(model: CharacterModel, runtime: str) -> None:
     poses = sample_poses(1, seed=5)

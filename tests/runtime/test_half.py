@@ -24,8 +24,8 @@ from thadistill.errors import UserError
 from thadistill.images import STUDENT_FACE_REGION, to_rgba8
 from thadistill.outputs import StudentOutput
 from thadistill.runtime import compile_model, half_level, resolve, visible
-from thadistill.runtime.cuda_student import Half
 from thadistill.runtime.folded import build_stages
+from thadistill.runtime.half import Half
 from thadistill.runtime.half_level import HalfLevel, channel_blocks, pack_level, tile_order
 from thadistill.runtime.region import read_by_doubling
 from thadistill.student import CharacterModel

@@ -11,15 +11,13 @@ from runtime_frames import psnr
 from thadistill.data.poses import sample_poses
 from thadistill.errors import UserError
 from thadistill.kernels.build import cpu_flags
-from thadistill.runtime import compile_model, resolve
-from thadistill.runtime.native import NativeEngine, load_student
+from thadistill.runtime import compile_model
+from thadistill.runtime.native import NativeEngine
 from thadistill.runtime.native_student import build_engine
-from thadistill.runtime.packing import pack_body, pack_face, pack_layer, quantise
-from thadistill.runtime.planning import Plan, uniform_plan
+from thadistill.runtime.packing import formats_of, pack_body, pack_face, pack_layer, quantise
 from thadistill.student import CharacterModel
 
 WITHOUT_PRODUCTS = "neither avx2 nor avx512_vnni: integer products do not run here"
-WITHOUT_BYTES = "neither avx_vnni nor avx512_vnni: products of bytes do not run here"
 V3 = "-march=x86-64-v3"  # AVX2 and FMA, and no more
 
 
@@ -39,21 +37,14 @@ def flags(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     return request.param
 
 
-def skip_without(precision: str) -> None:
-    if precision == "int8" and not NativeEngine.has_byte_products():
-        pytest.skip(WITHOUT_BYTES)
-
-
-@pytest.mark.parametrize(("precision", "least"), [("int16", 65.0), pytest.param("int8", 45.0, marks=pytest.mark.slow)])
-def test_official(official: CharacterModel, flags: str, precision: str, least: float) -> None:
-    skip_without(precision)
+def test_official(official: CharacterModel, flags: str) -> None:
     poses = sample_poses(3, seed=21)
     whole = np.ones((512, 512), bool)
     exact = compile_model(official, "native", visible=whole)(poses)
-    reduced = compile_model(official, precision, visible=whole, still_face=False)(poses)
-    assert psnr(reduced.posed, exact.posed) >= least
+    reduced = compile_model(official, "int16", visible=whole, still_face=False)(poses)
+    assert psnr(reduced.posed, exact.posed) >= 65
     moved = (reduced.grid_change - exact.grid_change).abs().max() * 256
-    assert float(moved) < (0.5 if precision == "int16" else 6)  # pixels; the largest of 1.5 million values
+    assert float(moved) < 0.5  # pixels; the largest of 1.5 million values
 
 
 def test_still_face(official: CharacterModel) -> None:
@@ -70,16 +61,6 @@ def test_still_face(official: CharacterModel) -> None:
     assert float((reduced.face - exact.face).abs().max()) < 0.1
 
 
-@pytest.mark.slow
-def test_int8_plan_uses_8_bits(official: CharacterModel) -> None:
-    skip_without("int8")
-    fast = compile_model(official, "int8", visible=np.ones((512, 512), bool))
-    assert isinstance(fast.plan, Plan)
-    assert any("u8" in forms for forms in (fast.plan.face, *fast.plan.body))
-    assert fast.plan.body[-1][-1] == "f32"
-    assert Plan.from_arrays(fast.plan.arrays()) == fast.plan
-
-
 def test_random_student(model: CharacterModel, flags: str) -> None:
     poses = sample_poses(2, seed=22)
     exact = compile_model(model, "native", visible=False)(poses)
@@ -87,20 +68,20 @@ def test_random_student(model: CharacterModel, flags: str) -> None:
 
 
 def test_kernels_sum_the_integers_of_the_reference(model: CharacterModel, flags: str) -> None:
-    """They differ in activations rounded the other way only, which is little beside the rounding itself."""
-    largest, plan = NativeEngine.largest_block(), uniform_plan(model, "int16")
+    """They differ in activations rounded the other way only, which is little compared with the rounding itself."""
+    largest, integers = NativeEngine.largest_block(), formats_of(model, "int16")
     pose = sample_poses(1, seed=24)[0].numpy()
     whole = np.ones((512, 512), bool)
     found, exact = {}, {}
-    for kept, formats in ((found, plan), (exact, uniform_plan(model, "float32"))):
+    for kept, formats in ((found, integers), (exact, formats_of(model, "float32"))):
         engine = build_engine(model, formats, whole, threads=2)
         engine.paint_face(pose)
         kept |= {"face": engine.face.copy(), "alpha": np.empty((1, 512, 512), np.float32)}
         kept |= {"grid_change": np.empty((2, 512, 512), np.float32)}
         engine.run(pose, {name: kept[name] for name in ("alpha", "grid_change")})
-    expected = {"face": stage_output(pack_face(model.face_morpher, plan.face, largest), pose)[:4]}
+    expected = {"face": stage_output(pack_face(model.face_morpher, integers.face, largest), pose)[:4]}
     channels = None
-    for stage in pack_body(model.body_rotator, plan.body, largest):
+    for stage in pack_body(model.body_rotator, integers.body, largest):
         channels = stage_output(stage, pose, channels)
     expected |= {"grid_change": channels[:2], "alpha": channels[2:3]}
     for name, plane in expected.items():
@@ -109,30 +90,23 @@ def test_kernels_sum_the_integers_of_the_reference(model: CharacterModel, flags:
         assert np.sqrt(np.square(found[name] - plane).mean()) < 0.25 * rounding, name
 
 
-@pytest.mark.parametrize("form", ["i16", "u8"])
-def test_quantise_closed_form(form: str) -> None:
+def test_quantise_closed_form() -> None:
     generator = np.random.default_rng(0)
-    matrix, bias = generator.normal(size=(7, 40)) * 0.5, generator.normal(size=7)
+    matrix = generator.normal(size=(7, 40)) * 0.5
     sines = np.sin(generator.normal(size=(40, 100)) * 5)
-    integers, shifted, scale = quantise(matrix, bias, form)
-    one, offset = (4095, 0) if form == "i16" else (127, 128)
-    held = np.rint(sines * one).astype(np.int64) + offset
-    sums = integers @ held
-    assert np.abs(integers @ np.full(40, one)).max() < 2**31
-    assert (np.abs(integers).sum(axis=1) * one).max() < 2**31  # whatever the activations
-    phases = sums * scale[:, None] + shifted[:, None]
-    error = np.abs(phases - (matrix @ sines + bias[:, None])).max()
-    assert error < (0.003 if form == "i16" else 0.1)
-    assert error > 0
+    integers, scale = quantise(matrix)
+    sums = integers @ np.rint(sines * 4095).astype(np.int64)
+    assert (np.abs(integers).sum(axis=1) * 4095).max() < 2**31  # whatever the activations
+    assert 0 < np.abs(sums * scale[:, None] - matrix @ sines).max() < 0.003
 
 
 def test_words_hold_consecutive_channels() -> None:
     matrix = np.arange(1, 6 * 7 + 1, dtype=float).reshape(6, 7)
-    layer = pack_layer(matrix, np.zeros(6), "u8", "linear", 1, 9)
-    assert (layer.rows, layer.blocks, layer.tail, layer.in_words) == (8, 1, False, 2)
-    held = layer.weights.view(np.int8).reshape(layer.in_words, layer.rows, 4)
-    back = held.transpose(1, 0, 2).reshape(8, 8)[:6, :7] * (layer.scale[:6, None] * 127)
-    np.testing.assert_allclose(back, matrix, atol=np.abs(matrix).max() / 254 + 1e-6)
+    layer = pack_layer(matrix, np.zeros(6), "i16", "linear", 1, 9)
+    assert (layer.rows, layer.blocks, layer.tail, layer.in_words) == (8, 1, False, 4)
+    held = layer.weights.view(np.int16).reshape(layer.in_words, layer.rows, 2)
+    back = held.transpose(1, 0, 2).reshape(8, 8)[:6, :7] * (layer.scale[:6, None] * 4095)
+    np.testing.assert_allclose(back, matrix, atol=np.abs(matrix).max() / 10_000)
     assert not held.transpose(1, 0, 2).reshape(8, 8)[6:].any()
 
 
@@ -143,16 +117,6 @@ def test_sums_of_the_largest_products_stay_in_range() -> None:
     words = layer.weights.view(np.int16)
     assert words.min() > -(2**15)  # no two products of -32768 by -32768, which alone leave a pair's 32 bits
     assert int(words.reshape(layer.in_words, layer.rows, 2).astype(np.int64).sum((0, 2)).max()) * 4095 < 2**31
-
-
-def test_int8_refused_off_vnni(model: CharacterModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "avx2" not in cpu_flags():
-        pytest.skip("avx2 is absent: x86-64-v3 does not run here")
-    monkeypatch.setenv("THADISTILL_NATIVE_FLAGS", V3)
-    assert load_student().lanes() == 8
-    assert resolve("reduced") == "int16"
-    with pytest.raises(UserError, match="int8 products need"):
-        compile_model(model, "int8", visible=False)
 
 
 def test_refused_off_avx2(model: CharacterModel, monkeypatch: pytest.MonkeyPatch) -> None:

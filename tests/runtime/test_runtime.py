@@ -54,7 +54,7 @@ def test_visible_region_is_exact_inside_and_transparent_outside(model: Character
 
 
 def test_measured_region_holds_everything_painted(model: CharacterModel) -> None:
-    """A stand-in for a student: a square that moves with head_x must lie in the region wherever it was seen."""
+    """A stand-in for a student: a rectangle that moves with head_x must lie in the region wherever it was seen."""
 
     def posed(pose: np.ndarray) -> np.ndarray:
         image = np.full((4, 512, 512), -1, np.float32)

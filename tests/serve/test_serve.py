@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.cache import new_cache
 from tests.students import toy_student
 from thadistill.data.poses import sample_poses
 from thadistill.runtime import compile_model
@@ -31,10 +32,11 @@ Result = TypeVar("Result")
 @contextlib.contextmanager
 def serving(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """``thadistill serve`` in a folder: the process, and the port that its first line names."""
+    cache = folder / "cache" if (folder / "cache").exists() else new_cache(folder)
     process = subprocess.Popen(
         [sys.executable, "-m", "thadistill.cli", "serve", "port=0", "open=false", *arguments],
         cwd=folder,
-        env={**os.environ, "THADISTILL_CACHE": str(folder / "cache")},
+        env={**os.environ, "THADISTILL_CACHE": str(cache)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

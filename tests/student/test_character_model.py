@@ -142,7 +142,7 @@ def broken(reference: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_mistakes_are_told_in_one_line(reference: Path, tmp_path: Path) -> None:
+def test_mistakes_are_reported_in_one_line(reference: Path, tmp_path: Path) -> None:
     folder = broken(reference, tmp_path)
 
     def refused(match: str) -> None:

@@ -95,8 +95,8 @@ def test_a_start_of_other_sizes_is_refused_before_anything_is_made(
 ) -> None:
     paper = made("paper")
     save_init(tmp_path / "init.safetensors", paper.face_morpher, paper.body_rotator)
-    told = refused(["student=slim", "init=init.safetensors"], capsys, tmp_path, monkeypatch)
-    assert "init=init.safetensors has a face_morpher of other sizes than the student; expected the same" in told
+    printed = refused(["student=slim", "init=init.safetensors"], capsys, tmp_path, monkeypatch)
+    assert "init=init.safetensors has a face_morpher of other sizes than the student; expected the same" in printed
 
 
 @pytest.mark.parametrize(

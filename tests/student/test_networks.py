@@ -100,7 +100,7 @@ def test_patches_have_the_whole_images_gradient() -> None:
 @pytest.mark.parametrize("size", [2, 5, 6])
 @pytest.mark.parametrize("shape", SHAPES)
 @torch.no_grad()
-def test_squares_of_any_size_anywhere_and_several_of_a_pose(size: int, shape: str) -> None:
+def test_patches_of_any_size_anywhere_and_several_of_a_pose(size: int, shape: str) -> None:
     torch.manual_seed(0)
     rotator, pose = BodyRotator(*SHAPES[shape]), poses(2)
     whole = rotator(pose)

@@ -77,12 +77,12 @@ def test_golden_frames(published: Path, reference: Path) -> None:
             np.testing.assert_allclose(plane[0, :, 4::8, 4::8].numpy(), file[name][0], atol=tolerance, rtol=0)
 
 
+@pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize("verb", ["benchmark", "evaluate"])
 def test_commands_take_it(
     verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("THADISTILL_CACHE", str(tmp_path / "cache"))
     folder = publish(puppet_like(), tmp_path / "character")
     own = {"benchmark": ["runtime=eager", "frames=1"], "evaluate": ["teacher=puppet", "n=1"]}[verb]
     main([verb, f"model={folder}", f"out={tmp_path / 'out'}", *own])

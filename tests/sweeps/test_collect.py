@@ -30,8 +30,8 @@ def test_runs_without_figures_are_not_on_the_front() -> None:
 
 def run(folder: Path, overrides: list[str], **figures: Any) -> None:
     folder.mkdir(parents=True)
-    stages = [{"name": "start", "minutes": 0.25}, {"name": "training", "minutes": 1.5}]
-    (folder / "metrics.json").write_text(json.dumps({**figures, "overrides": overrides, "stages": stages}))
+    steps = [{"name": "start", "minutes": 0.25}, {"name": "training", "minutes": 1.5}]
+    (folder / "metrics.json").write_text(json.dumps({**figures, "overrides": overrides, "steps": steps}))
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Sweeps by their real command line: launchers with two workers, failures, continuing, searching.
 
-Jobs train as little as there is; what is under test is how they are run, told and collected.
+Jobs train as little as there is; what is under test is how they are run, reported and collected.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def table(folder: Path) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)  # jobs import everything anew, on CPUs that may be busy
-def test_a_failed_job_is_told_and_only_that_one_runs_again(thadistill: Command, tmp_path: Path) -> None:  # noqa: F811
+@pytest.mark.timeout(1500)  # jobs import everything again, on CPUs that may be busy
+def test_a_failed_job_is_reported_and_only_that_one_runs_again(thadistill: Command, tmp_path: Path) -> None:  # noqa: F811
     sweep = ("distill", "-m", *TOY, f"{WIDTH}=0.1,wide", "hydra/launcher=joblib", "hydra.launcher.workers=2")
     done = thadistill(*sweep)
     folder = tmp_path / "multirun" / "distill"
@@ -73,7 +73,7 @@ def test_a_failed_job_is_told_and_only_that_one_runs_again(thadistill: Command, 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)  # jobs import everything anew, on CPUs that may be busy
+@pytest.mark.timeout(1500)  # jobs import everything again, on CPUs that may be busy
 @pytest.mark.parametrize(
     ("launcher", "library"),
     [
@@ -100,14 +100,14 @@ def test_launchers_with_two_workers(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_search_of_three_trials(thadistill: Command, tmp_path: Path) -> None:  # noqa: F811
+def test_a_search_of_two_trials(thadistill: Command, tmp_path: Path) -> None:  # noqa: F811
     pytest.importorskip("optuna")
-    search = ("distill", "-m", *TOY, "hparams_search=student", "hydra.sweeper.n_trials=3", f"{WIDTH}=choice(0.1,0.15)")
+    search = ("distill", "-m", *TOY, "hparams_search=student", "hydra.sweeper.n_trials=2", f"{WIDTH}=choice(0.1,0.15)")
     search += ("student.body_rotator.depth=2", "student.face_morpher.width=16", "hydra.sweeper.n_jobs=2")
     search += ("hydra/launcher=joblib", "hydra.launcher.workers=2")
     done = thadistill(*search)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "study of 3 trials, on its Pareto front:" in done.stderr
+    assert "study of 2 trials, on its Pareto front:" in done.stderr
     rows = table(tmp_path / "multirun" / "distill")
     assert all(row["status"] == "done" and float(row["student_ms"]) > 0 for row in rows.values())
     assert all(row["student.face_morpher.width"] == "16" for row in rows.values())  # the later value stands

@@ -31,7 +31,7 @@ def test_a_row_that_is_made_is_not_made_again(tmp_path: Path) -> None:
     assert found == [("full", "a", "", ""), ("small", "a", "1.250", ""), ("small", "b", "2.000", "3")]
 
 
-def test_a_table_has_the_papers_figures_beside_ours_and_judges_the_claims(tmp_path: Path) -> None:
+def test_a_table_has_the_papers_figures_next_to_ours_and_judges_the_claims(tmp_path: Path) -> None:
     (tmp_path / "paper.csv").write_text("row,psnr\na,38.9\nc,30.0\n")
     rows = [
         {"scale": "small", "row": "a", "psnr": "25.5", "n": "4", "hardware": "a box", "commit": "abc"},

@@ -110,7 +110,7 @@ def test_not_tensors_by_name(folder: Path) -> None:
     assert "first.pt holds a list; expected tensors by name" in refusal(folder)
 
 
-def test_foreign_shapes_and_names_are_told_apart(folder: Path) -> None:
+def test_foreign_shapes_and_names_are_reported_apart(folder: Path) -> None:
     torch.save({"weight": torch.zeros(5, 2), "scale": torch.zeros(1)}, folder / "first.pt")
     message = refusal(folder)
     assert "without bias [3]" in message

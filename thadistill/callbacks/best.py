@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from thadistill.callbacks.scene import Scene
+from thadistill.callbacks.comparison import Comparison
 from thadistill.errors import UserError
 from thadistill.files import replacing
 from thadistill.student import BodyRotator
@@ -22,7 +22,7 @@ class BestCheckpoint(L.Callback):
 
     Args:
         folder: the training's.
-        scene: student and teacher; None, where a teacher's network is trained: ``val/psnr`` decides.
+        comparison: student and teacher; None, where a teacher's network is trained: ``val/psnr`` decides.
         poses: validation poses that quality is judged on.
         figure: of QualityMetrics; the highest is best (``flow_epe_px``, ``stlpips`` and ``lpips``: the lowest). A body
             rotator without a trained face morpher is judged with the teacher's face, a face morpher by ``face_psnr``.
@@ -35,18 +35,18 @@ class BestCheckpoint(L.Callback):
     def __init__(
         self,
         folder: str | Path,
-        scene: Scene | None = None,
+        comparison: Comparison | None = None,
         poses: int = 16,
         figure: str = "psnr",
         fps_floor: float = 0.0,
         runtime: str = "exact",
         restore: bool = True,
     ) -> None:
-        if scene is None and fps_floor > 0:
+        if comparison is None and fps_floor > 0:
             raise UserError(
                 f"BestCheckpoint: fps_floor={fps_floor} is for students; expected 0 where a teacher is trained"
             )
-        self.scene, self.path, self.poses = scene, Path(folder) / "best.ckpt", poses
+        self.comparison, self.path, self.poses = comparison, Path(folder) / "best.ckpt", poses
         self.figure, self.fps_floor, self.runtime, self.restore = figure, fps_floor, runtime, restore
         self.best: dict[str, Any] | None = None
         self.fastest = 0.0
@@ -74,8 +74,8 @@ class BestCheckpoint(L.Callback):
         if self.best is not None and value <= self.best["value"]:
             return
         fps = None
-        if self.scene is not None and isinstance(module.network, BodyRotator) and self.fps_floor > 0:
-            fps = float(self.scene.frame_rate(module, trainer.global_step, self.runtime)["student_fps"])
+        if self.comparison is not None and isinstance(module.network, BodyRotator) and self.fps_floor > 0:
+            fps = float(self.comparison.frame_rate(module, trainer.global_step, self.runtime)["student_fps"])
             self.fastest = max(self.fastest, fps)
             if fps < self.fps_floor:
                 return
@@ -85,13 +85,13 @@ class BestCheckpoint(L.Callback):
 
     def _value(self, trainer: L.Trainer, module: L.LightningModule) -> tuple[str, float]:
         """What the present state is judged by, and how good it is: more is better."""
-        if self.scene is None:
+        if self.comparison is None:
             return "val/psnr", float(trainer.callback_metrics["val/psnr"])
         name, extra = "face_psnr", ()
         if isinstance(module.network, BodyRotator):
-            name = self.scene.named(self.figure)
+            name = self.comparison.named(self.figure)
             extra = (self.figure,) if self.figure in ("stlpips", "lpips") else ()  # type: ignore[assignment]
-        figures = self.scene.quality(module, trainer.global_step, self.poses, extra).figures
+        figures = self.comparison.quality(module, trainer.global_step, self.poses, extra).figures
         if name not in figures:
             raise UserError(f"BestCheckpoint: figure={self.figure}; expected one of {', '.join(figures)}")
         return name, figures[name] * (-1 if self.figure in ("flow_epe_px", "stlpips", "lpips") else 1)

@@ -36,5 +36,5 @@ class StopDiverged(L.Callback):
         if self._loss is not None and not bool(torch.isfinite(self._loss)):
             raise TrainingDiverged(
                 f"the training diverged: its loss is {float(self._loss)} at step {trainer.global_step}; expected a finite "
-                "one: try smaller learning rates (recipe.*.optimizer.lr) or another seed; the same command starts it anew"
+                "one: try smaller learning rates (recipe.*.optimizer.lr) or another seed; the same command starts again"
             )

@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 
-from thadistill.callbacks.scene import Scene
+from thadistill.callbacks.comparison import Comparison
 from thadistill.student import BodyRotator
 
 LATE = 0.9  # of the progress: near the end, but within the budget
@@ -19,13 +19,13 @@ class FrameRate(L.Callback):
     or a few, of the training's budget. A face morpher's training is passed over: it is a small part of a frame.
 
     Args:
-        scene: student and teacher.
+        comparison: student and teacher.
         runtime: ``exact``, ``reduced``, or another of thadistill.runtime.
         first: whether it is also measured at the start.
     """
 
-    def __init__(self, scene: Scene, runtime: str = "exact", first: bool = False) -> None:
-        self.scene, self.runtime, self.first = scene, runtime, first
+    def __init__(self, comparison: Comparison, runtime: str = "exact", first: bool = False) -> None:
+        self.comparison, self.runtime, self.first = comparison, runtime, first
         self.late = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -42,7 +42,7 @@ class FrameRate(L.Callback):
     def _measure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero or not isinstance(pl_module.network, BodyRotator):
             return
-        speed = self.scene.frame_rate(pl_module, trainer.global_step, self.runtime)
+        speed = self.comparison.frame_rate(pl_module, trainer.global_step, self.runtime)
         values = {f"speed/{name}": value for name, value in speed.items() if isinstance(value, (int, float))}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)

@@ -16,7 +16,7 @@ class SaidProgress(L.Callback):
 
     Args:
         description: what is trained.
-        say: is told.
+        say: called with the progress.
     """
 
     def __init__(self, description: str, say: Callable[[str], None]) -> None:

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 from torch import Tensor
 
-from thadistill.callbacks.scene import Quality, Scene
+from thadistill.callbacks.comparison import Comparison, Quality
 from thadistill.files import write_csv
 from thadistill.metrics.pictures import comparison_grid
 from thadistill.pose import POSE_PARAMETERS
@@ -29,7 +29,7 @@ class StudentVsTeacher(L.Callback):
     budget. While there is no trained face morpher, a body rotator has the teacher's face: ``quality/psnr_teacher_face``.
 
     Args:
-        scene: student and teacher.
+        comparison: student and teacher.
         folder: the training's; files go to ``folder/quality``.
         poses: validation poses, always the same.
         worst: rows of the picture.
@@ -37,15 +37,15 @@ class StudentVsTeacher(L.Callback):
     """
 
     def __init__(
-        self, scene: Scene, folder: str | Path, poses: int = 4, worst: int = 3, perceptual: Sequence[str] = ()
+        self, comparison: Comparison, folder: str | Path, poses: int = 4, worst: int = 3, perceptual: Sequence[str] = ()
     ) -> None:
-        self.scene, self.folder = scene, Path(folder) / "quality"
+        self.comparison, self.folder = comparison, Path(folder) / "quality"
         self.poses, self.worst, self.perceptual = poses, worst, tuple(perceptual)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        quality = self.scene.quality(pl_module, trainer.global_step, self.poses, self.perceptual)
+        quality = self.comparison.quality(pl_module, trainer.global_step, self.poses, self.perceptual)
         pl_module.log_dict({f"quality/{name}": value for name, value in quality.figures.items()}, rank_zero_only=True)
         self._write(trainer, quality)
 

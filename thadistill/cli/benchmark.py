@@ -20,6 +20,7 @@ from thadistill.devices import resolve_device
 from thadistill.errors import UserError
 from thadistill.metrics.benchmark import Candidate, Frame, measure_speeds
 from thadistill.metrics.image import psnr
+from thadistill.outputs import VISIBLE
 from thadistill.pipeline.report import commit
 from thadistill.runtime import resolve
 from thadistill.student import CharacterModel
@@ -71,7 +72,7 @@ def _student(config: DictConfig, poses: Float[Tensor, "n 45"]) -> list[dict[str,
         given = [built[name](pose) for pose in poses[:COMPARED].split(1)]
         images = torch.cat([psnr(a.posed, b.posed) for a, b in zip(given, reference, strict=True)])
         change = max(
-            float(((a.grid_change - b.grid_change).abs() * (b.posed[:, 3:] > -0.99)).max()) * 256
+            float(((a.grid_change - b.grid_change).abs() * (b.posed[:, 3:] > VISIBLE)).max()) * 256
             for a, b in zip(given, reference, strict=True)
         )
         quality = {"psnr_to_eager": round(float(images.mean()), 2), "grid_max_px": round(change, 4)}

@@ -21,8 +21,8 @@ def run(config: DictConfig, out: Path) -> float:
     if not metrics:
         return float("nan")
     if config.init is None and HydraConfig.get().runtime.choices.get("recipe") == "warm":
-        told = "trained from random weights, as recipe=fast: no pretrained init for this student and teacher"
-        console.print(told, soft_wrap=True)
+        note = "trained from random weights, as recipe=fast: no pretrained init for this student and teacher"
+        console.print(note, soft_wrap=True)
     console.print(
         f"psnr {metrics['psnr']:.2f} dB (shown unmoved: {metrics['psnr_unmoved']:.2f}), "
         f"face {metrics['face_psnr']:.2f} dB: see {shown(out) / 'report.md'}, {shown(out) / 'preview.png'}",

@@ -12,13 +12,14 @@ from thadistill.console import FIRST_PROCESS
 from thadistill.files import write_json
 from thadistill.pipeline.distill import train_one
 from thadistill.pipeline.report import given_overrides
-from thadistill.pipeline.teacher import train_teacher
 
 
 def run(config: DictConfig, out: Path) -> float:
     """Trains ``module`` for the budget; returns the last validation PSNR."""
     with relaunchable("train"):
         if config.module == "teacher":
+            from thadistill.pipeline.teacher import train_teacher  # Lightning takes seconds to import
+
             return train_teacher(config, out)
         psnr = train_one(config, out, STARTED)
     about = {"module": config.module, "recipe": config.recipe.name, "seed": config.seed}

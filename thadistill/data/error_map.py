@@ -23,7 +23,7 @@ class ErrorMap:
         start: error of blocks that were never seen: above what a trained student has, so that they are soon visited.
         keep: what stays of a block's earlier mean when a new error comes.
 
-    It lives as long as a training: after an interruption it is learned anew, within some dozens of steps.
+    It lives as long as a training: after an interruption it is learned again, within some dozens of steps.
     """
 
     def __init__(self, size: int = IMAGE_SIZE, stride: int = 4, start: float = 0.05, keep: float = 0.8) -> None:

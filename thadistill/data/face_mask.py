@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from thadistill.data.target_builder import PoseSequence, build_targets, open_cache
+from thadistill.data.poses import PoseSequence
+from thadistill.data.target_builder import build_targets, open_cache
 from thadistill.data.target_cache import Targets
 from thadistill.images import STUDENT_FACE_REGION
 from thadistill.teacher import Teacher

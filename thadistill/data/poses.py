@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -129,3 +131,49 @@ def _read_csv(path: Path) -> np.ndarray:
 def pose_set(poses: str | Path, n: int, seed: int) -> Float[Tensor, "n 45"]:
     """``random``: n sampled poses; else the first n of the file ``poses`` (all, if it has fewer)."""
     return sample_poses(n, seed) if str(poses) == "random" else load_poses(poses)[:n]
+
+
+@dataclass(frozen=True)
+class PoseSequence:
+    """An endless, or a file's, sequence of poses: the first n are the same whatever n is.
+
+    Args:
+        source: ``random``, or a pose file.
+        seed, rotations: of the random sequence; see :func:`sample_poses`.
+        poses_per_face: of the random sequence, in a row; a teacher's face stages then run once for them.
+
+    Raises: UserError when ``poses_per_face`` is no whole number above 0.
+    """
+
+    source: str = "random"
+    seed: int = 0
+    rotations: Rotations = "uniform"
+    poses_per_face: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.poses_per_face, int) or self.poses_per_face < 1:
+            raise UserError(f"PoseSequence: poses_per_face={self.poses_per_face}; expected a whole number above 0")
+
+    def first(self, n: int) -> Float[Tensor, "n 45"]:
+        """The first n poses; a file's may be fewer.
+
+        Raises: UserError when the file cannot be used.
+        """
+        if self.source != "random":
+            return load_poses(self.source)[:n]
+        poses = sample_poses(n, self.seed, self.rotations)
+        poses[:, POSE_PARAMETERS.facial] = poses[torch.arange(n) // self.poses_per_face, POSE_PARAMETERS.facial]
+        return poses
+
+    @property
+    def label(self) -> str:
+        """What identifies the sequence in a cache key."""
+        if self.source == "random":
+            shared = "" if self.poses_per_face == 1 else f" poses_per_face={self.poses_per_face}"
+            return f"random seed={self.seed} rotations={self.rotations}{shared}"
+        return f"file sha256={hashlib.sha256(Path(self.source).read_bytes()).hexdigest()}"
+
+    @property
+    def limit(self) -> int | None:
+        """How many poses there are: none for random, whole shards of a file's."""
+        return None if self.source == "random" else len(load_poses(self.source))

@@ -17,6 +17,7 @@ from thadistill.data.low_variance import each_in_turn, shared_out, z_order
 from thadistill.data.target_cache import Targets
 from thadistill.errors import UserError
 from thadistill.images import FACE_REGION, IMAGE_SIZE, STUDENT_FACE_REGION
+from thadistill.outputs import VISIBLE
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.student.face_morpher import FACE_SIZE
 from thadistill.warp import position_grid
@@ -57,12 +58,12 @@ class FacePixels(IterableDataset[FaceBatch]):
         batch_size: poses per batch. pixels: pixels per pose; None takes all 16,384, as the paper does.
         mask_weight: of the loss. Pixels are drawn in proportion to 1 + mask_weight * mask and then all weigh the same:
             importance sampling, by which the expected loss is the paper's, with less noise, where ``error_share`` is 0.
-        error_share: of the pixels, drawn in proportion to the above times the error that ``errors`` has there; 0 ignores it,
-            as the paper does. Nothing is weighed back, so the expected loss is then another: it counts a pixel the more
-            the worse the student is there.
+        error_share: of the pixels, drawn in proportion to the above times the error that ``error_map`` has there; 0
+            ignores it, as the paper does. Nothing is weighed back, so the expected loss is then another: it counts a pixel
+            the more the worse the student is there.
         seed, start: of the random numbers; another ``start`` gives other batches, one for each rank and continued step.
         also: posed targets, whose faces are drawn from as well; one that poses share counts once.
-        errors: where the student errs; the module that trains on the pixels fills it.
+        error_map: where the student errs; the module that trains on the pixels fills it.
     """
 
     def __init__(
@@ -76,14 +77,14 @@ class FacePixels(IterableDataset[FaceBatch]):
         seed: int = 0,
         start: int = 0,
         also: Targets | None = None,
-        errors: ErrorMap | None = None,
+        error_map: ErrorMap | None = None,
     ) -> None:
         self.batch_size, self.pixels = batch_size, pixels
         self.mask = mask.flatten()
         self.probability = 1 + mask_weight * self.mask if pixels is not None else None
         self.order = z_order(FACE_SIZE)
         self.position = position_grid(FACE_SIZE, FACE_SIZE).flatten(1).T.contiguous()
-        self.error_share, self.errors = error_share, errors
+        self.error_share, self.error_map = error_share, error_map
         self.seed, self.start = seed, start
         poses = targets.pose if also is None else torch.cat([targets.pose, also.pose[also.first_of]])
         self.pose = poses[:, POSE_PARAMETERS.facial].contiguous()
@@ -107,8 +108,8 @@ class FacePixels(IterableDataset[FaceBatch]):
                     pose, self.position.expand(n, -1, -1), self.faces[index].float(), self.mask.expand(n, -1)
                 )
                 continue
-            if self.errors is not None and number % REFRESH == 0:
-                probability = self.errors.weigh(self.probability, self.error_share)
+            if self.error_map is not None and number % REFRESH == 0:
+                probability = self.error_map.weigh(self.probability, self.error_share)
             pixel = shared_out(probability, self.order, self.batch_size, self.pixels, generator).view(-1, self.pixels)
             target = self.faces[index[:, None], pixel].float()
             # drawn by the weights already: equal weights from here on
@@ -134,11 +135,11 @@ class BodyPatches(IterableDataset[BodyBatch]):
             16 of the two levels; patches of 2 at 1 for 4 of either.
         visible_share: the share of patches drawn where the character is ever seen, in proportion to how much of the patch
             that is; the others fall anywhere, so that the background is learned as well.
-        error_share: of the patches, drawn in proportion to the above times the error that ``errors`` has there; 0 ignores
+        error_share: of the patches, drawn in proportion to the above times the error that ``error_map`` has there; 0 ignores
             it, as the paper does. Nothing is weighed back, neither this nor ``visible_share``: the expected loss counts a
             place the more the worse the student is there, the paper's counts all pixels alike.
         seed, start: as for :class:`FacePixels`.
-        errors: where the student errs; the module that trains on the patches fills it.
+        error_map: where the student errs; the module that trains on the patches fills it.
         most: poses to grow to, where another process adds to the targets meanwhile; 0: none does.
 
     Raises: UserError when ``overhang`` is not 0 or more, and less than a stride and than the patch.
@@ -157,12 +158,12 @@ class BodyPatches(IterableDataset[BodyBatch]):
         error_share: float = 0.0,
         seed: int = 0,
         start: int = 0,
-        errors: ErrorMap | None = None,
+        error_map: ErrorMap | None = None,
         most: int = 0,
     ) -> None:
         self.targets, self.batch_size, self.patches, self.size = targets, batch_size, patches, size
         self.overhang, self.visible_share, self.most = overhang, visible_share, most
-        self.error_share, self.errors = error_share, errors
+        self.error_share, self.error_map = error_share, error_map
         self.seed, self.start = seed, start
         if not 0 <= overhang < min(self.STRIDE, size):
             raise UserError(
@@ -196,8 +197,8 @@ class BodyPatches(IterableDataset[BodyBatch]):
             if number % REFRESH == 0:
                 self._grow()
                 probability = self.probability
-                if self.errors is not None and self.places > 1:
-                    probability = self.errors.weigh(self.probability, self.error_share)
+                if self.error_map is not None and self.places > 1:
+                    probability = self.error_map.weigh(self.probability, self.error_share)
             index = next(drawn)
             place = shared_out(probability, self.order, self.batch_size, self.patches, generator)
             corner = torch.stack([place // self.places, place % self.places], dim=1) * self.STRIDE
@@ -224,5 +225,5 @@ def visible_map(targets: Targets, poses: Iterable[int]) -> Bool[Tensor, "128 128
     seen = torch.zeros(IMAGE_SIZE // stride, IMAGE_SIZE // stride, dtype=torch.bool)
     for index in poses:
         alpha = targets.get("posed", index)[3:]
-        seen |= (F.max_pool2d(alpha[None], stride)[0, 0] > -0.99).cpu()
+        seen |= (F.max_pool2d(alpha[None], stride)[0, 0] > VISIBLE).cpu()
     return seen

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,62 +12,14 @@ from filelock import FileLock, Timeout
 from jaxtyping import Float
 from torch import Tensor
 
-from thadistill.data.poses import Rotations, load_poses, sample_poses
+from thadistill.data.poses import PoseSequence
 from thadistill.data.target_cache import SHARD, CacheKey, Kind, TargetCache, hash_tensor
 from thadistill.devices import keep_freed_memory
-from thadistill.errors import UserError
 from thadistill.files import cache_folder
 from thadistill.images import FACE_REGION, STUDENT_FACE_REGION
-from thadistill.pose import POSE_PARAMETERS
 from thadistill.teacher import Teacher
 
 _FOR_OTHERS = {"posed": 2**30, "face": 2**29}  # bytes of a disk; faces are small, and come after the posed ones
-
-
-@dataclass(frozen=True)
-class PoseSequence:
-    """An endless, or a file's, sequence of poses: the first n are the same whatever n is.
-
-    Args:
-        source: ``random``, or a pose file.
-        seed, rotations: of the random sequence; see :func:`thadistill.data.poses.sample_poses`.
-        poses_per_face: of the random sequence, in a row; a teacher's face stages then run once for them.
-
-    Raises: UserError when ``poses_per_face`` is no whole number above 0.
-    """
-
-    source: str = "random"
-    seed: int = 0
-    rotations: Rotations = "uniform"
-    poses_per_face: int = 1
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.poses_per_face, int) or self.poses_per_face < 1:
-            raise UserError(f"PoseSequence: poses_per_face={self.poses_per_face}; expected a whole number above 0")
-
-    def first(self, n: int) -> Float[Tensor, "n 45"]:
-        """The first n poses; a file's may be fewer.
-
-        Raises: UserError when the file cannot be used.
-        """
-        if self.source != "random":
-            return load_poses(self.source)[:n]
-        poses = sample_poses(n, self.seed, self.rotations)
-        poses[:, POSE_PARAMETERS.facial] = poses[torch.arange(n) // self.poses_per_face, POSE_PARAMETERS.facial]
-        return poses
-
-    @property
-    def label(self) -> str:
-        """What identifies the sequence in a cache key."""
-        if self.source == "random":
-            shared = "" if self.poses_per_face == 1 else f" poses_per_face={self.poses_per_face}"
-            return f"random seed={self.seed} rotations={self.rotations}{shared}"
-        return f"file sha256={hashlib.sha256(Path(self.source).read_bytes()).hexdigest()}"
-
-    @property
-    def limit(self) -> int | None:
-        """How many poses there are: none for random, whole shards of a file's."""
-        return None if self.source == "random" else len(load_poses(self.source))
 
 
 def targets_folder() -> Path:
@@ -172,7 +122,7 @@ def _build_shard(
     with mine:
         if not cache.has_shard(index):
             cache.write_shard(index, shard_targets(cache.key.kind, teacher, image, poses, batch_size))
-        # whoever waits for this file, or makes it anew, finds the shard
+        # whoever waits for this file, or creates it again, finds the shard
         Path(lock.lock_file).unlink(missing_ok=True)
     return True
 

@@ -1,8 +1,8 @@
 // Products of integers in vectors of 8 lanes, and what keeps operands in AVX2's 16 registers; included by student.cpp.
 //
-// PAIR_PRODUCTS: a lane's two int16 times two others, summed in 32 bits. FOUR_PRODUCTS: its four uint8 times four int8.
-// AVX-512 VNNI has both, in student.cpp. AVX2 has pairs, in two instructions; AVX-VNNI has both, in one each. AVX-512
-// without VNNI gets neither: its float32 products are twice as wide, and nobody has measured its pairs.
+// PAIR_PRODUCTS: a lane's two int16 times two others, summed in 32 bits. AVX-512 VNNI has them, in student.cpp; AVX2 in two
+// instructions, AVX-VNNI in one. AVX-512 without VNNI goes without: its float32 products are twice as wide, and nobody has
+// measured its pairs.
 
 #pragma once
 
@@ -10,13 +10,9 @@
 
 #if defined(__AVX512VNNI__)
 #define PAIR_PRODUCTS
-#define FOUR_PRODUCTS
 #elif defined(__AVX2__) && !defined(__AVX512F__)
 #include <immintrin.h>
 #define PAIR_PRODUCTS
-#if defined(__AVXVNNI__)
-#define FOUR_PRODUCTS
-#endif
 #endif
 
 namespace {
@@ -33,11 +29,9 @@ template <typename V, int N> inline void hold(V (&loaded)[N], int count) {
 #if defined(__AVXVNNI__)
 constexpr int HELD_PAIRS = 3;
 inline vi add_pairs(vi sum, vi a, vi b) { return (vi)_mm256_dpwssd_avx_epi32((__m256i)sum, (__m256i)a, (__m256i)b); }
-inline vi add_fours(vi sum, vi a, vi b) { return (vi)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)a, (__m256i)b); }
 #else
 constexpr int HELD_PAIRS = 2;  // the product takes a register too
 inline vi add_pairs(vi sum, vi a, vi b) { return sum + (vi)_mm256_madd_epi16((__m256i)a, (__m256i)b); }
-inline vi add_fours(vi sum, vi, vi) { return sum; }
 #endif
 
 #else

@@ -1,4 +1,4 @@
-"""What both student modules share: an optimiser whose rate follows progress, and progress itself."""
+"""What the modules share: an optimiser whose rate follows progress; for students, an error map and scaled rates."""
 
 from __future__ import annotations
 
@@ -18,34 +18,64 @@ from thadistill.student.siren import SineLayer
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 
 
-class StudentModule(L.LightningModule, ABC):
-    """Trains one network of the student.
+class ScheduledModule(L.LightningModule, ABC):
+    """Trains one network at a learning rate that follows ``progress``.
 
     Args:
         network: what is trained.
         optimizer: makes the optimiser from parameter groups; its learning rate is the peak.
         learning_rate: factor on that rate at each progress.
-        errors: is told where the network was off in each batch, for a stream that draws by it.
 
     ``progress`` runs from 0 to 1 and is set from outside (callbacks.budget): the module does not know whether minutes
-    or, say, poses are counted. ``counted``: what the rows of a batch's first field are.
+    or, say, poses are counted. ``counted``: what the rows of a batch's first field are. The rates are set here and not by
+    a scheduler: Lightning steps those right after the optimiser, before the budget knows of the step.
     """
 
     counted: str
+
+    def __init__(self, network: nn.Module, optimizer: OptimizerFactory, learning_rate: LearningRate) -> None:
+        super().__init__()
+        self.network, self.optimizer, self.learning_rate = network, optimizer, learning_rate
+        self.progress = 0.0
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimiser is made of."""
+        return [{"params": list(self.network.parameters())}]
+
+    def configure_optimizers(self) -> Optimizer:
+        optimizer = self.optimizer(self.parameter_groups())
+        for group in optimizer.param_groups:
+            group.setdefault("full_lr", group["lr"])
+        return optimizer
+
+    def rate(self, full: float) -> float:
+        """The learning rate at the present progress, of a group whose peak is ``full``."""
+        return full * self.learning_rate(self.progress)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        optimizers = self.optimizers()
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            for group in optimizer.param_groups:
+                group["lr"] = self.rate(group["full_lr"])
+
+
+class StudentModule(ScheduledModule):
+    """Trains one network of the student.
+
+    Args:
+        network, optimizer, learning_rate: see ScheduledModule.
+        error_map: collects the errors of each batch by place, for importance sampling by a stream.
+    """
 
     def __init__(
         self,
         network: nn.Module,
         optimizer: OptimizerFactory,
         learning_rate: LearningRate,
-        errors: ErrorMap | None = None,
+        error_map: ErrorMap | None = None,
     ) -> None:
-        super().__init__()
-        self.network = network
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.errors = errors
-        self.progress = 0.0
+        super().__init__(network, optimizer, learning_rate)
+        self.error_map = error_map
         self._lr_scales: list[tuple[Tensor, Tensor]] = []
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -58,19 +88,6 @@ class StudentModule(L.LightningModule, ABC):
         ids = {id(parameter) for parameter in inner}
         rest = [parameter for parameter in self.network.parameters() if id(parameter) not in ids]
         return [{"params": inner, "matrices": True}, {"params": rest, "matrices": False}]
-
-    def configure_optimizers(self) -> Optimizer:
-        optimizer = self.optimizer(self.parameter_groups())
-        for group in optimizer.param_groups:
-            group.setdefault("full_lr", group["lr"])
-        return optimizer
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        factor = self.learning_rate(self.progress)
-        optimizers = self.optimizers()
-        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
-            for group in optimizer.param_groups:
-                group["lr"] = group["full_lr"] * factor
 
     def scale_lr(self, parameter: Tensor, scale: Tensor) -> None:
         """Has every step of ``parameter`` taken times ``scale``, which broadcasts to it; 0 keeps a weight as it is."""
@@ -100,7 +117,7 @@ class StudentModule(L.LightningModule, ABC):
         return losses["loss"]
 
     def log_losses(self, losses: dict[str, Tensor], batch_size: int) -> None:
-        """Logs the training losses and the progress they were seen at, in the steps that loggers are told of.
+        """Logs the training losses and the progress they were seen at, in the steps that loggers log.
 
         Lightning would throw away the others, after a twentieth of a small network's step has gone into them.
         """

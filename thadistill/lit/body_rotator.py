@@ -65,7 +65,7 @@ class BodyRotatorModule(StudentModule):
         position_gain: the first level's initial weights on the position are multiplied by it. 1 in the paper, which draws
             them as if all 47 inputs were coordinates: no faster than 0.6 radians across half the image. 1 for
             pretrained weights.
-        errors: is told how far the blended image was off on each patch, for a stream that draws by it.
+        error_map: collects the error of the blended image on each patch, for importance sampling by a stream.
 
     Raises: UserError when facial_lr_scale is not a number from 0 to 1, or rotation_lr_scale none above 0, to 1.
     """
@@ -86,7 +86,7 @@ class BodyRotatorModule(StudentModule):
         near_identity_init: bool = False,
         zero_facial_init: bool = False,
         position_gain: float = 1.0,
-        errors: ErrorMap | None = None,
+        error_map: ErrorMap | None = None,
     ) -> None:
         if not isinstance(facial_lr_scale, int | float) or not 0 <= facial_lr_scale <= 1:
             raise UserError(f"BodyRotatorModule: facial_lr_scale={facial_lr_scale}; expected a number from 0 to 1")
@@ -94,7 +94,7 @@ class BodyRotatorModule(StudentModule):
             raise UserError(
                 f"BodyRotatorModule: rotation_lr_scale={rotation_lr_scale}; expected a number above 0, to 1"
             )
-        super().__init__(network, optimizer, learning_rate, errors)
+        super().__init__(network, optimizer, learning_rate, error_map)
         self.weights = weights
         self._faces: tuple[Tensor | None, Tensor] = (None, torch.empty(0))
         if near_identity_init:
@@ -137,8 +137,8 @@ class BodyRotatorModule(StudentModule):
         """The weighted sum at the module's progress as ``loss``, and its terms."""
         channels = self.network.patch_channels(batch.pose, batch.corner, batch.posed.shape[-1])
         matched = self._match(channels, batch, self.weights(self.progress))
-        if self.errors is not None:
-            self.errors.add(batch.corner, matched.off)
+        if self.error_map is not None:
+            self.error_map.add(batch.corner, matched.off)
         return {"loss": matched.loss, **dict(zip(RotatorTerms._fields, matched.terms, strict=True))}
 
     def _match(self, channels: Float[Tensor, "n p 7"], batch: BodyBatch, weights: RotatorTerms) -> Matched:

@@ -26,7 +26,7 @@ class FaceMorpherModule(StudentModule):
         position_gain: the first layer's initial weights on the position are multiplied by it. 1 in the paper, which draws
             them as if all 41 inputs were coordinates: no faster than 0.7 radians across half the crop. 1 for
             pretrained weights.
-        errors: is told how far each pixel was off, for a stream that draws by it.
+        error_map: collects the error of each pixel, for importance sampling by a stream.
     """
 
     network: FaceMorpher
@@ -39,9 +39,9 @@ class FaceMorpherModule(StudentModule):
         learning_rate: LearningRate,
         mask_weight: float = 20.0,
         position_gain: float = 1.0,
-        errors: ErrorMap | None = None,
+        error_map: ErrorMap | None = None,
     ) -> None:
-        super().__init__(network, optimizer, learning_rate, errors)
+        super().__init__(network, optimizer, learning_rate, error_map)
         with torch.no_grad():
             cast(SineLayer, network.siren.sine_layers[0]).linear.weight[:, :2] *= position_gain
         self.mask_weight = mask_weight
@@ -49,10 +49,10 @@ class FaceMorpherModule(StudentModule):
     def losses(self, batch: FaceBatch) -> dict[str, Tensor]:
         """The loss, as ``loss``."""
         painted = self.network.at(batch.pose, batch.position)
-        if self.errors is not None:
+        if self.error_map is not None:
             off = (painted.detach() - batch.target).square().mean(2).sqrt()
             column_row = ((batch.position + 1) * (FACE_SIZE / 2)).long()
-            self.errors.add(column_row.flatten(0, 1).flip(1), off.flatten())
+            self.error_map.add(column_row.flatten(0, 1).flip(1), off.flatten())
         return {"loss": face_loss(painted, batch.target, batch.mask, self.mask_weight)}
 
     def validation_step(self, batch: FaceBatch, batch_idx: int) -> dict[str, Tensor]:

@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import lightning as L
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from thadistill.data.triples import Triple
 from thadistill.errors import UserError
-from thadistill.lit.base import OptimizerFactory
+from thadistill.lit.base import OptimizerFactory, ScheduledModule
 from thadistill.lit.perceptual_loss import PerceptualLoss
 from thadistill.lit.schedule import LearningRate
 from thadistill.metrics.image import psnr
@@ -33,7 +31,7 @@ class Phase:
     """What is compared until a progress of ``until``.
 
     Args:
-        perceptual: weight of the perceptual loss beside L1's 1 (paper: 0, then 0.2).
+        perceptual: weight of the perceptual loss; L1 has 1 (paper: 0, then 0.2).
         coarse: the upscaler is given the body morpher's result, and compared halved and by quadrants.
     """
 
@@ -42,19 +40,17 @@ class Phase:
     coarse: bool = False
 
 
-class TeacherModule(L.LightningModule):
+class TeacherModule(ScheduledModule):
     """Trains a body morpher or an upscaler.
 
     Args:
-        network: what is trained; from scratch or with published weights in it.
-        optimizer: makes the optimiser; its rate is the largest used (paper: Adam(0.5, 0.999), 1e-4).
-        learning_rate: factor on that rate at each progress.
+        network, optimizer, learning_rate: see ScheduledModule (paper: Adam(0.5, 0.999), 1e-4).
         warmup_triples: the rate rises from 0 over so many triples, whatever the budget (paper: 5,000).
         phases: in order; the last one's ``until`` is 1.
         perceptual: the features; may be None only where no phase weighs them.
         coarse: a trained body morpher, kept as it is, for the upscaler's phases that need it; at half the size.
 
-    ``progress`` is set from outside (callbacks.budget), as for students. Validation logs ``val/psnr`` (merged against
+    Validation logs ``val/psnr`` (merged against
     the truth, network space), ``val/psnr_identity`` (the image unmoved) and their difference ``val/gain``.
 
     Raises: UserError when the phases do not suit the network.
@@ -72,7 +68,7 @@ class TeacherModule(L.LightningModule):
         warmup_triples: int = 5000,
         coarse: BodyMorpher | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(network, optimizer, learning_rate)
         ends = [phase.until for phase in phases]
         if not ends or ends != sorted(ends) or ends[-1] != 1:
             raise UserError(f"phases end at {ends}; expected them ascending, the last at 1")
@@ -84,13 +80,12 @@ class TeacherModule(L.LightningModule):
             raise UserError(
                 "a phase is coarse; expected stage=upscaler with coarse=FOLDER, which holds a trained body_morpher.pt"
             )
-        self.network, self.optimizer, self.learning_rate = network, optimizer, learning_rate
         self.phases, self.warmup_triples = list(phases), warmup_triples
         # in lists: neither belongs in checkpoints or among what is trained
         self._perceptual = [] if perceptual is None else [perceptual]
         self._coarse = [] if coarse is None else [coarse.eval().requires_grad_(False)]
-        self.progress = 0.0
         self.triples_seen = 0
+        self._warm = 1.0
 
     @property
     def phase(self) -> Phase:
@@ -155,12 +150,6 @@ class TeacherModule(L.LightningModule):
         self.log_dict(figures, batch_size=len(batch.pose), sync_dist=True)
         return {"teacher": batch.posed, "student": out.merged}
 
-    def configure_optimizers(self) -> Optimizer:
-        optimizer = self.optimizer([{"params": list(self.network.parameters())}])
-        for group in optimizer.param_groups:
-            group.setdefault("full_lr", group["lr"])
-        return optimizer
-
     def on_fit_start(self) -> None:
         self._unregistered_to_device()
 
@@ -170,11 +159,11 @@ class TeacherModule(L.LightningModule):
     def on_train_batch_start(self, batch: Triple, batch_idx: int) -> None:
         # the batch at hand counts: the first step would have a rate of 0
         seen = self.triples_seen + len(batch.pose) * self.trainer.world_size
-        warm = min(1.0, seen / self.warmup_triples) if self.warmup_triples else 1.0
-        optimizer = self.optimizers()
-        assert not isinstance(optimizer, list)
-        for group in optimizer.param_groups:
-            group["lr"] = group["full_lr"] * warm * self.learning_rate(self.progress)
+        self._warm = min(1.0, seen / self.warmup_triples) if self.warmup_triples else 1.0
+        super().on_train_batch_start(batch, batch_idx)
+
+    def rate(self, full: float) -> float:
+        return full * self._warm * self.learning_rate(self.progress)
 
     def on_train_batch_end(self, outputs: Any, batch: Triple, batch_idx: int) -> None:
         self.triples_seen += len(batch.pose) * self.trainer.world_size

@@ -1,4 +1,4 @@
-"""Perceptual metrics: LPIPS, ST-LPIPS and FLIP from their authors' packages, each ready or with the reason why not.
+"""Perceptual metrics: LPIPS and ST-LPIPS from their authors' packages, each ready or with the reason why not.
 
 All compare what a viewer sees (composited on white in sRGB) and give one distance per image, 0 for equal images.
 Nothing here touches the network: weights are those in the packages and on this machine. ``load_*`` returns
@@ -102,20 +102,6 @@ def load_stlpips(net: StLpipsNet = "alex") -> PerceptualDistance | Unavailable:
     except Exception as error:  # a broken file fails in as many ways as pickle has
         return Unavailable(f"{file} is not ST-LPIPS's {net} network ({_line(error)}): reinstall it, {install}")
     return PerceptualDistance(f"stlpips_{net}", _network_distance(module))
-
-
-def load_flip() -> PerceptualDistance | Unavailable:
-    """LDR-FLIP (Andersson et al. 2020), mean of the error map at the default 67 pixels a degree; on the CPU."""
-    package = _package("flip_evaluator", "pip install flip-evaluator")
-    if isinstance(package, Unavailable):
-        return package
-
-    def between(student: Tensor, teacher: Tensor) -> Tensor:
-        test, reference = (image[0].permute(1, 2, 0).contiguous().cpu().numpy() for image in (student, teacher))
-        _, mean, _ = package.evaluate(reference, test, "LDR", applyMagma=False)
-        return student.new_tensor(mean)
-
-    return PerceptualDistance("flip", between)
 
 
 def _network_distance(module: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:

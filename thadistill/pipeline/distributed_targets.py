@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from thadistill.console import progress_bar
-from thadistill.data.target_builder import PoseSequence, shard_poses, shard_targets
+from thadistill.data.poses import PoseSequence
+from thadistill.data.target_builder import shard_poses, shard_targets
 from thadistill.data.target_cache import TargetCache
 from thadistill.devices import placed
 from thadistill.errors import UserError

@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 from torch import Tensor
 
-from thadistill.callbacks import Budget, BudgetBar, Checks, ImageGrids, Scene, StopDiverged
+from thadistill.callbacks import Budget, BudgetBar, Checks, Comparison, ImageGrids, StopDiverged
 from thadistill.callbacks.diverged import TrainingDiverged
 from thadistill.console import console
 from thadistill.data.character import Character
@@ -33,7 +33,7 @@ from thadistill.images import STUDENT_FACE_REGION, save_face_mask
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
 from thadistill.pipeline.loggers import ContinuedCSV, finish, loggers, tell_hyperparameters
 from thadistill.pipeline.report import commit, versions
-from thadistill.pipeline.run_state import Run
+from thadistill.pipeline.run_folder import RunFolder
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.student import BodyRotator, FaceMorpher
 from thadistill.student.face_morpher import FACE_SIZE
@@ -67,30 +67,30 @@ def train_face_morpher(
     minutes: float | None,
     folder: Path,
     posed: Targets | None = None,
-    scene: Scene | None = None,
+    comparison: Comparison | None = None,
     progress: L.Callback | None = None,
 ) -> tuple[FaceMorpher, L.Trainer]:
     """Trains ``config.student.face_morpher`` by ``config.recipe.face_morpher``; checkpoints go to ``folder``.
 
-    ``posed``: the body rotator's targets, whose faces are trained on too. ``scene``: for the callbacks of conf/callbacks.
-    ``progress``: shows how far it is; a bar, if None.
+    ``posed``: the body rotator's targets, whose faces are trained on too. ``comparison``: for the callbacks of
+    conf/callbacks. ``progress``: shows how far it is; a bar, if None.
     """
     recipe = config.recipe.face_morpher
-    errors = ErrorMap(FACE_SIZE, stride=1)
-    module: FaceMorpherModule = student_module(config, "face_morpher", errors=errors)
+    error_map = ErrorMap(FACE_SIZE, stride=1)
+    module: FaceMorpherModule = student_module(config, "face_morpher", error_map=error_map)
     crop = STUDENT_FACE_REGION.crop(mask)
     stream = hydra.utils.instantiate(recipe.stream)
 
     def train(**place: Any) -> Any:
-        return stream(targets, crop, mask_weight=recipe.mask_weight, also=posed, errors=errors, **place)
+        return stream(targets, crop, mask_weight=module.mask_weight, also=posed, error_map=error_map, **place)
 
     data = DistillDataModule(train, WholeFaces(validation, crop, config.validation.faces), config.seed)
-    trainer = fit(module, data, config, recipe, minutes, folder, progress or BudgetBar("face morpher"), scene)
+    trainer = fit(module, data, config, recipe, minutes, folder, progress or BudgetBar("face morpher"), comparison)
     return module.network, trainer
 
 
 def face_morpher_step(
-    run: Run,
+    run: RunFolder,
     config: DictConfig,
     character: Character,
     targets: Mapping[str, Targets],
@@ -102,18 +102,20 @@ def face_morpher_step(
 
     ``targets``: ``face``, ``validation_face``, and ``posed`` for their faces. ``minutes``: planned when it begins.
     """
-    with run.stage("face mask") as stage:
+    with run.step("face mask") as step:
         mask = character.face_mask
-        stage["detail"] = "given" if mask is not None else "computed: where facial poses change the picture"
+        step["detail"] = "given" if mask is not None else "computed: where facial poses change the picture"
         mask = face_mask_from_targets(targets["face"], character.image) if mask is None else mask
         save_face_mask(mask, folder / "face_mask.png")
     planned = run.planned("face_minutes", minutes)
     face, validation, posed = (targets[name] for name in ("face", "validation_face", "posed"))
-    with run.stage("face morpher") as stage:
-        scene = Scene(character.image, validation, mask)
-        network, trainer = train_face_morpher(config, face, validation, mask, planned, folder, posed, scene, progress)
+    with run.step("face morpher") as step:
+        comparison = Comparison(character.image, validation, mask)
+        network, trainer = train_face_morpher(
+            config, face, validation, mask, planned, folder, posed, comparison, progress
+        )
         faces = torch.cat([face.pose, posed.pose])[:, POSE_PARAMETERS.facial].unique(dim=0)  # posed ones share theirs
-        stage["detail"] = f"{trainer.global_step:,} steps on {len(faces)} faces"
+        step["detail"] = f"{trainer.global_step:,} steps on {len(faces)} faces"
     return network, mask
 
 
@@ -132,7 +134,7 @@ def train_body_rotator(
     validation: Targets,
     minutes: float | None,
     folder: Path,
-    scene: Scene | None = None,
+    comparison: Comparison | None = None,
     progress: L.Callback | None = None,
     most: int = 0,
 ) -> tuple[BodyRotator, L.Trainer]:
@@ -141,15 +143,15 @@ def train_body_rotator(
     ``most``: poses that ``targets`` may grow to, where another process adds to them.
     """
     recipe = config.recipe.body_rotator
-    errors = ErrorMap()
-    module: BodyRotatorModule = student_module(config, "body_rotator", image=image, errors=errors)
+    error_map = ErrorMap()
+    module: BodyRotatorModule = student_module(config, "body_rotator", image=image, error_map=error_map)
     stream = hydra.utils.instantiate(recipe.stream)
 
     def train(**place: Any) -> Any:
-        return stream(targets, errors=errors, most=most, **place)
+        return stream(targets, error_map=error_map, most=most, **place)
 
     data = DistillDataModule(train, WholeBodies(validation, config.validation.poses), config.seed)
-    trainer = fit(module, data, config, recipe, minutes, folder, progress or BudgetBar("body rotator"), scene)
+    trainer = fit(module, data, config, recipe, minutes, folder, progress or BudgetBar("body rotator"), comparison)
     return module.student(), trainer
 
 
@@ -161,11 +163,11 @@ def fit(
     minutes: float | None,
     folder: Path,
     progress: L.Callback,
-    scene: Scene | None = None,
+    comparison: Comparison | None = None,
 ) -> L.Trainer:
     """Runs the trainer under the recipe's budget; an earlier ``last.ckpt`` in ``folder`` is continued.
 
-    ``scene``: what callbacks compare a student with; None where a teacher's network is trained.
+    ``comparison``: what callbacks compare a student with; None where a teacher's network is trained.
     """
     quiet_lightning()
     device = trainer_device(config.trainer)
@@ -190,7 +192,7 @@ def fit(
     else:
         check_whole("trainer.val_check_interval", config.trainer.val_check_interval)  # a stream has no epochs to divide
     needed = [budget, StopDiverged(), *checks, ImageGrids(folder / "grids")]
-    configured = configured_callbacks(config, folder, scene)
+    configured = configured_callbacks(config, folder, comparison)
     last = folder / "last.ckpt"
     continued = check_checkpoint(last, module) if last.is_file() else None
     made = loggers(config, folder)
@@ -223,19 +225,19 @@ def fit(
     return trainer
 
 
-def configured_callbacks(config: DictConfig, folder: Path, scene: Scene | None) -> list[L.Callback]:
-    """The callbacks of conf/callbacks, Lightning's own or others; those that take a ``scene`` or a ``folder`` get it.
+def configured_callbacks(config: DictConfig, folder: Path, comparison: Comparison | None) -> list[L.Callback]:
+    """The callbacks of conf/callbacks, Lightning's own or others; those that take a ``comparison`` or a ``folder`` get it.
 
-    Those that cannot do without a scene are left out where there is none, which is said.
+    Those that cannot do without a comparison are left out where there is none, which is said.
     """
     made, idle = [], []
     for name, callback in (config.get("callbacks") or {}).items():
         if callback is None:
             continue
         takes = inspect.signature(hydra.utils.get_object(callback._target_)).parameters
-        given: dict[str, Any] = {"scene": scene, "folder": folder}
+        given: dict[str, Any] = {"comparison": comparison, "folder": folder}
         own = {key: value for key, value in given.items() if key in takes and callback.get(key) is None}
-        if "scene" in own and scene is None and takes["scene"].default is inspect.Parameter.empty:
+        if "comparison" in own and comparison is None and takes["comparison"].default is inspect.Parameter.empty:
             idle.append(str(name))
             continue
         made.append(hydra.utils.instantiate(callback, _partial_=True)(**own))
@@ -255,7 +257,7 @@ def check_checkpoint(path: Path, module: L.LightningModule) -> int:
         step = int(content["global_step"])
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, pickle.UnpicklingError):
         raise UserError(
-            f"{path} cannot be continued from; delete it, and the same command starts this step anew"
+            f"{path} cannot be continued from; delete it, and the same command starts this step from the beginning"
         ) from None
     expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     if found != expected:

@@ -1,4 +1,4 @@
-"""Loggers of a training: where they write, what they are told of the run, how a continued one goes on."""
+"""Loggers of a training: where they write, what they get of the run, how a continued one goes on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class ContinuedCSV(CSVLogger):
-    """Lightning's CSV logger, which starts ``metrics.csv`` anew, but where a training goes on after an interruption."""
+    """Lightning's CSV logger, which starts a new ``metrics.csv`` unless a training continues after an interruption."""
 
     _kept_to: int | None = None
 

@@ -81,12 +81,10 @@ def figures_table(metrics: Mapping[str, Any]) -> str:
 
 def distill_report(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """report.md of a distillation: what was made, how good it is, what it took."""
-    rows = [f"| {stage['name']} | {stage['minutes']:.2f} | {stage['detail']} |" for stage in summary["stages"]]
-    worker = [
-        f"| worker: {stage['name']} | ({stage['minutes']:.2f}) | {stage['detail']} |" for stage in summary["worker"]
-    ]
-    stages = "\n".join(rows + worker)
-    total = sum(stage["minutes"] for stage in summary["stages"])
+    rows = [f"| {step['name']} | {step['minutes']:.2f} | {step['detail']} |" for step in summary["steps"]]
+    worker = [f"| worker: {step['name']} | ({step['minutes']:.2f}) | {step['detail']} |" for step in summary["worker"]]
+    steps = "\n".join(rows + worker)
+    total = sum(step["minutes"] for step in summary["steps"])
     env = summary["environment"]
     minutes = summary["budget_minutes"]
     budget = "no clock: the recipe counts poses and patches" if minutes is None else f"budget {minutes:g} minutes"
@@ -104,7 +102,7 @@ Showing the face-morphed image without moving it gives {summary["psnr_unmoved"]:
 
 | step | minutes | what |
 |---|---|---|
-{stages}
+{steps}
 | all | {total:.2f} | {budget} |
 
 Recipe `{summary["recipe"]}`, seed {summary["seed"]}, {env["hardware"]}, torch {env["torch"]}, Python {env["python"]},

@@ -16,15 +16,16 @@ from typing import NamedTuple
 
 import hydra
 from jaxtyping import Float
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from thadistill.console import progress_bar
-from thadistill.data.target_builder import PoseSequence, build_targets, crowded, open_cache
+from thadistill.data.poses import PoseSequence
+from thadistill.data.target_builder import build_targets, crowded, open_cache
 from thadistill.data.target_cache import POSED_BYTES, SHARD, Kind, TargetCache, Targets
 from thadistill.devices import machine_memory, trainer_device
-from thadistill.errors import UserError, check_whole
-from thadistill.pipeline.run_state import Run
+from thadistill.errors import UserError
+from thadistill.pipeline.run_folder import RunFolder
 from thadistill.teacher import Teacher
 
 _FEW = 4  # poses of a shard of validation and evaluation, and the least of them
@@ -33,15 +34,8 @@ _OTHER_FACES = 1_000_000  # added to the seed: the face morpher sees the posed t
 
 
 def budget_of(config: DictConfig) -> float | None:
-    """Minutes of wall-clock; None: no clock, as all that is trained counts poses or patches and ends with the last of them.
-
-    Raises: UserError when they are not above 0.
-    """
-    if config.budget_minutes is None:
-        return None
-    if config.budget_minutes <= 0:
-        raise UserError(f"budget_minutes={config.budget_minutes}; expected minutes above 0")
-    return float(config.budget_minutes)
+    """Minutes of wall-clock; None: no clock, as all that is trained counts poses or patches, and ends with the last."""
+    return None if config.budget_minutes is None else float(config.budget_minutes)
 
 
 def training_ends(config: DictConfig, budget: float) -> float:
@@ -51,19 +45,16 @@ def training_ends(config: DictConfig, budget: float) -> float:
     return budget - min(last, 0.2 * budget)
 
 
+def training_minutes(budget: float, left: float) -> float:
+    """Minutes of a training for which ``left`` are left of the budget: however late it begins, it gets a fiftieth of it."""
+    return max(0.02 * budget, left)
+
+
 def check_targets(config: DictConfig) -> None:
-    """Refuses numbers of targets that are none, and seeds that would share poses between training, validation, evaluation.
+    """Refuses seeds that would share poses between training, validation and evaluation.
 
     Raises: UserError.
     """
-    for name in (
-        "recipe.targets.face",
-        "recipe.targets.posed",
-        "evaluation.poses",
-        "validation.poses",
-        "validation.faces",
-    ):
-        check_whole(name, OmegaConf.select(config, name))
     training: PoseSequence = hydra.utils.instantiate(config.recipe.targets.poses)
     for name in ("evaluation", "validation"):
         seed = config[name].seed
@@ -130,7 +121,7 @@ class TargetSets:
         budget: minutes of the whole, of which the recipe gives shares to the teacher; None: no clock, all that the recipe
             asks for.
         slower: how many times longer those may take, where a process has a part of the machine.
-        say: is told how far it is, in place of a progress bar.
+        say: called with the progress, in place of a progress bar.
     """
 
     def __init__(
@@ -179,7 +170,9 @@ class TargetSets:
         """Within it, the teacher computes as this set asks for; its key says so."""
         return self.teacher.low_precision() if self.wanted[name].low_precision else nullcontext()
 
-    def build(self, run: Run, names: Sequence[str], left: Callable[[], float] | None = None) -> dict[str, Targets]:
+    def build(
+        self, run: RunFolder, names: Sequence[str], left: Callable[[], float] | None = None
+    ) -> dict[str, Targets]:
         """Builds sets one after the other, each a step of ``run``; those that an earlier call planned are as they were.
 
         ``left``: minutes that there are for all of them, which what follows must not lose. Where they are too few, sets
@@ -187,10 +180,10 @@ class TargetSets:
         """
         made = {}
         for number, name in enumerate(names):
-            cache, wanted, step = self.cache(name), self.wanted[name], f"targets: {name.replace('_', ' ')}"
+            cache, wanted, title = self.cache(name), self.wanted[name], f"targets: {name.replace('_', ' ')}"
             before, count = len(cache), run.state["plan"].get(f"{name}_poses", wanted.most)
-            minutes = None if wanted.minutes is None else max(0.0, wanted.minutes - run.spent(step))
-            with run.stage(step) as stage:
+            minutes = None if wanted.minutes is None else max(0.0, wanted.minutes - run.spent(title))
+            with run.step(title) as step:
                 if left is not None and minutes is not None:
                     minutes = min(minutes, left() - self._minutes(names[number + 1 :]))
                     shard = cache.shard * self._seconds.get(wanted.kind, 0.0) / 60
@@ -200,7 +193,7 @@ class TargetSets:
                 have = self.fill(name, cache, count, minutes)
                 used = run.planned(f"{name}_poses", functools.partial(min, have, count))
                 why = ", as many as the disk has room for" if have < count and crowded(cache) else ""
-                stage["detail"] = f"{used} poses, {max(0, have - before)} new{why}"
+                step["detail"] = f"{used} poses, {max(0, have - before)} new{why}"
             made[name] = cache.open(used)
         return made
 

@@ -22,7 +22,7 @@ from thadistill.lit.perceptual_loss import PerceptualLoss
 from thadistill.lit.teacher import Phase, TeacherModule, near_identity_init
 from thadistill.pipeline.fit import fit
 from thadistill.pipeline.report import commit, given_overrides, versions
-from thadistill.pipeline.run_state import Run
+from thadistill.pipeline.run_folder import RunFolder
 from thadistill.pipeline.targets import budget_of
 from thadistill.teacher.face_stages import FaceStages
 from thadistill.teacher.tha4 import BodyMorpher, Upscaler
@@ -40,12 +40,12 @@ def train_teacher(config: DictConfig, out: Path) -> float:
     Raises: UserError.
     """
     trainer_device(config.trainer)
-    run = Run(out, config)
+    run = RunFolder(out, config)
     with run.alone():
         return _train(config, out, run)
 
 
-def _train(config: DictConfig, out: Path, run: Run) -> float:
+def _train(config: DictConfig, out: Path, run: RunFolder) -> float:
     run.record(config, {"commit": commit(), "versions": versions(), "overrides": given_overrides()})
     seed_everything(config.seed, verbose=False)
     module = build_module(config)

@@ -21,16 +21,13 @@ from typing import Any
 
 import hydra
 import torch
-from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from thadistill.callbacks import SaidProgress
 from thadistill.data.character import Character
 from thadistill.data.target_cache import Targets
 from thadistill.errors import UserError
-from thadistill.pipeline.fit import face_morpher_step
-from thadistill.pipeline.run_state import Run
-from thadistill.pipeline.targets import TargetSets, training_ends
+from thadistill.pipeline.run_folder import RunFolder
+from thadistill.pipeline.targets import TargetSets, training_ends, training_minutes
 from thadistill.teacher import Teacher
 
 _PATIENCE = 10.0  # seconds for an interrupted process to note what it has done
@@ -169,8 +166,7 @@ def _end_with_the_first() -> None:
 def _teach(work: Work, tell: Connection) -> None:
     """All targets, the face mask, the face morpher; each goes on where an earlier run left it."""
     config = OmegaConf.create(work.config)
-    run = Run(work.folder, config)
-    seed_everything(config.seed, verbose=False)
+    run = RunFolder(work.folder, config)
     character: Character = hydra.utils.instantiate(config.character)
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device="cpu")
 
@@ -188,14 +184,21 @@ def _teach(work: Work, tell: Connection) -> None:
         return left() - config.recipe.face_morpher.share * work.budget
 
     targets = all_targets(sets, run, for_targets)
+    # not before, as Lightning takes seconds to import, in which the body rotator waits for targets
+    from lightning import seed_everything
+
+    from thadistill.callbacks import SaidProgress
+    from thadistill.pipeline.fit import face_morpher_step
+
+    seed_everything(config.seed, verbose=False)
 
     def minutes() -> float:
-        return max(0.02 * work.budget, left())
+        return training_minutes(work.budget, left())
 
     face_morpher_step(run, config, character, targets, minutes, work.folder, SaidProgress("face morpher", say))
 
 
-def all_targets(sets: TargetSets, run: Run, left: Callable[[], float]) -> dict[str, Targets]:
+def all_targets(sets: TargetSets, run: RunFolder, left: Callable[[], float]) -> dict[str, Targets]:
     """Every set but the validation poses of the body rotator, which the first process makes, in ``left`` minutes.
 
     Without the time for a shard of posed targets, those that the first process makes meanwhile are taken.

@@ -4,11 +4,9 @@
 |---|---|---|---|
 | ``eager`` | the published network, layer by layer | yes | - |
 | ``folded`` | redundancies removed, in plain PyTorch; any device | yes | - |
-| ``compiled`` | folded, fused by torch.compile | yes | a C++ compiler, tens of seconds the first time |
 | ``onnx`` | folded, in ONNX Runtime | yes | onnx, onnxruntime |
 | ``native`` | C++ kernels for this processor, visible tiles only | yes | a C++ compiler (seconds, once) |
 | ``int16`` | native with products of int16 | no | the same, and AVX-512 VNNI, or AVX2 without AVX-512 |
-| ``int8`` | native with products of bytes where they do | no | the same, and AVX-VNNI or AVX-512 VNNI |
 | ``half`` | float16 products in Triton kernels, a frame one CUDA graph, visible tiles only | no | a CUDA device |
 | ``exact`` | ``native``, else ``folded``; ``eager`` for levels that do not double | yes | - |
 | ``reduced`` | ``int16``, on a CUDA device ``half``, else as ``exact`` | no | - |
@@ -23,8 +21,8 @@ from typing import Any
 from thadistill.errors import UserError
 from thadistill.kernels.build import NativeUnavailable
 from thadistill.runtime.base import Eager, Runtime
-from thadistill.runtime.cuda_student import Half
-from thadistill.runtime.folded import Compiled, Folded
+from thadistill.runtime.folded import Folded
+from thadistill.runtime.half import Half
 from thadistill.runtime.native import NativeEngine, load_student
 from thadistill.runtime.native_student import Native
 from thadistill.student import CharacterModel
@@ -33,7 +31,7 @@ __all__ = ["RUNTIMES", "NativeUnavailable", "Runtime", "compile_model", "resolve
 
 
 def _onnx(model: CharacterModel, **options: Any) -> Runtime:
-    from thadistill.runtime.onnx_student import OnnxStudent  # onnxruntime is an extra
+    from thadistill.runtime.onnx import OnnxStudent  # onnxruntime is an extra
 
     return OnnxStudent(model, **options)
 
@@ -48,15 +46,13 @@ def _native(precision: str) -> Callable[..., Runtime]:
 RUNTIMES: dict[str, Callable[..., Runtime]] = {
     "eager": Eager,
     "folded": Folded,
-    "compiled": Compiled,
     "onnx": _onnx,
     "native": _native("float32"),
     "int16": _native("int16"),
-    "int8": _native("int8"),
     "half": Half,
 }
 _CHOSEN = ("exact", "reduced")
-_NATIVE_ONLY = ("visible", "poses", "threads", "target_db", "still_face")
+_NATIVE_ONLY = ("visible", "poses", "threads", "still_face")
 _HALF_TOO = ("visible", "poses")
 
 
@@ -75,7 +71,6 @@ def resolve(runtime: str, device: str = "cpu") -> str:
         load_student()
     except NativeUnavailable:
         return "folded"
-    # Not int8: sines, not products, then fill the frame, and its plan takes many trial frames to find.
     return "int16" if runtime == "reduced" and NativeEngine.has_integer_products() else "native"
 
 

@@ -213,20 +213,3 @@ class Folded(Runtime):
         plane = values.new_full((len(values), IMAGE_SIZE * IMAGE_SIZE), elsewhere)
         plane[:, self.pixel] = values
         return plane.reshape(1, -1, IMAGE_SIZE, IMAGE_SIZE)
-
-
-class Compiled(Folded):
-    """Folded, its chunks fused by torch.compile: needs a C++ compiler, and tens of seconds the first time."""
-
-    name = "compiled"
-
-    def __init__(
-        self,
-        model: CharacterModel,
-        crop: Region | tuple[int, ...] | None = None,
-        reuse: bool = True,
-        visible: Bool[np.ndarray, "512 512"] | None = None,
-    ) -> None:
-        super().__init__(model, crop, reuse, visible)
-        for stage in (self.face, *self.levels):
-            stage.pixels = torch.compile(stage.pixels, dynamic=True)

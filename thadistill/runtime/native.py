@@ -144,11 +144,6 @@ class NativeEngine:
         """Whether the kernels were built with products of ``i16``: AVX-512 VNNI, or AVX2 without AVX-512."""
         return bool(load_student().has_pair_products())
 
-    @staticmethod
-    def has_byte_products() -> bool:
-        """Whether they were built with products of ``u8`` too: AVX-VNNI or AVX-512 VNNI."""
-        return bool(load_student().has_four_products())
-
     def _fill(self, target: _Stage, stage: PackedStage, segments: np.ndarray, below: int) -> None:
         layers = (_Layer * len(stage.layers))()
         for made, layer in zip(layers, stage.layers, strict=True):

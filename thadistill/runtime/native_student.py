@@ -1,4 +1,4 @@
-"""Native: the student through the C++ kernels, in float32 or with integer products planned by measurement."""
+"""Native: the student through the C++ kernels, in float32 or with integer products."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from thadistill.outputs import StudentOutput
 from thadistill.pose import FACIAL_SIZE, POSE_SIZE
 from thadistill.runtime.base import Runtime
 from thadistill.runtime.native import PLANES, NativeEngine
-from thadistill.runtime.packing import pack_body, pack_face
-from thadistill.runtime.planning import Plan, plan_formats, uniform_plan
+from thadistill.runtime.packing import Formats, formats_of, pack_body, pack_face
 from thadistill.runtime.visible import find_visible, measure_face, model_key, remembered, sampled_poses
 from thadistill.student import CharacterModel
 from thadistill.student.face_morpher import FACE_SIZE
 
 _TRANSPARENT = {"posed": -1.0, "warped": -1.0, "grid_change": 0.0, "color_change": -1.0, "alpha": 0.0}
-_PRECISIONS = {"float32": "native", "int16": "int16", "int8": "int8"}  # -> the runtime's name
+_PRECISIONS = {"float32": "native", "int16": "int16"}  # -> the runtime's name
 _WHOLE = np.ones((IMAGE_SIZE, IMAGE_SIZE), bool)
 _WHOLE_FACE = np.ones((FACE_SIZE, FACE_SIZE), bool)
 # Around the eyes and the mouth a student's face shimmers without meaning. A pixel that stays this near the middle of its
@@ -32,16 +31,16 @@ _STILL = 4 / 255
 
 def build_engine(
     model: CharacterModel,
-    plan: Plan,
+    formats: Formats,
     visible: Bool[np.ndarray, "512 512"],
     threads: int,
     moving_face: Bool[np.ndarray, "128 128"] = _WHOLE_FACE,
 ) -> NativeEngine:
-    """The engine of a plan, which paints only ``moving_face`` of the face crop. Raises: NativeUnavailable."""
+    """The engine with inputs so held, which paints only ``moving_face`` of the face crop. Raises: NativeUnavailable."""
     largest = NativeEngine.largest_block()
     return NativeEngine(
-        pack_face(model.face_morpher, plan.face, largest),
-        pack_body(model.body_rotator, plan.body, largest),
+        pack_face(model.face_morpher, formats.face, largest),
+        pack_body(model.body_rotator, formats.body, largest),
         model.image.detach().cpu().numpy(),
         visible,
         moving_face,
@@ -53,17 +52,15 @@ class Native(Runtime):
     """The student in C++ kernels built for this processor, from pose to pixels in one pass; CPU only.
 
     Args:
-        precision: ``float32`` (exact); ``int16``: 13-bit activations and as many weight bits as 32-bit sums allow;
-            ``int8``: 8 bits for the matrices that bear it and 16 for the others, chosen by measuring this student.
+        precision: ``float32`` (exact); ``int16``: 13-bit activations and as many weight bits as 32-bit sums allow.
             Phases, sines, the last layer, warp and painting stay float32. int16 needs AVX-512 VNNI, or AVX2
-            without AVX-512; int8 needs AVX-VNNI or AVX-512 VNNI.
+            without AVX-512.
         still_face: keep what hardly changes of the face crop (see ``_STILL``) as it is in the middle; None: where the
             precision is not float32.
         visible: pixels to compute, [512, 512]; True: find the tiles the character ever paints (seconds, once a
             character, kept on disk); False: all of them.
         poses: poses to look at besides the sampled ones when finding the visible tiles, such as a recorded track.
         threads: None is torch's number.
-        target_db: what ``int8`` must keep, as PSNR to float32 over the calibration poses.
 
     Raises: NativeUnavailable when there is no compiler, UserError when the model is not on the CPU or the processor
     lacks the instructions.
@@ -79,7 +76,6 @@ class Native(Runtime):
         visible: Bool[np.ndarray, "512 512"] | bool = True,
         poses: Float[Tensor, "n 45"] | None = None,
         threads: int | None = None,
-        target_db: float = 50.0,
     ) -> None:
         super().__init__(model, crop, reuse)
         if self.device.type != "cpu":
@@ -93,20 +89,18 @@ class Native(Runtime):
                 "int16 products need AVX-512 VNNI, or AVX2 without AVX-512, and this processor has neither: "
                 "use runtime=exact"
             )
-        if precision == "int8" and not NativeEngine.has_byte_products():
-            raise UserError("int8 products need VNNI, which this processor lacks: use runtime=reduced")
         self.name = _PRECISIONS[precision]
         self.precision = precision
         threads = threads or torch.get_num_threads()
         self.visible = self._find_visible(model, visible, poses, threads)
-        self.plan = self._find_plan(model, target_db, threads)
+        formats = formats_of(model, precision)
         inside = np.zeros((IMAGE_SIZE, IMAGE_SIZE), bool)
         inside[self.crop.top : self.crop.bottom, self.crop.left : self.crop.right] = True
         if precision == "float32" if still_face is None else not still_face:
-            self.engine = build_engine(model, self.plan, self.visible & inside, threads)
+            self.engine = build_engine(model, formats, self.visible & inside, threads)
             return
         middle, moving = self._find_still_face(model, threads)
-        self.engine = build_engine(model, self.plan, self.visible & inside, threads, moving)
+        self.engine = build_engine(model, formats, self.visible & inside, threads, moving)
         self.engine.face[:] = middle
 
     def _find_visible(
@@ -120,7 +114,7 @@ class Native(Runtime):
         def begin() -> Callable[[np.ndarray], np.ndarray]:
             # Integer products see the background as float32 does: its alpha and colours are flat there.
             fast = "int16" if NativeEngine.has_integer_products() else "float32"
-            engine = build_engine(model, uniform_plan(model, fast), _WHOLE, threads)
+            engine = build_engine(model, formats_of(model, fast), _WHOLE, threads)
             plane = np.empty((4, IMAGE_SIZE, IMAGE_SIZE), np.float32)
 
             def posed(pose: np.ndarray) -> np.ndarray:
@@ -137,7 +131,7 @@ class Native(Runtime):
         poses = sampled_poses()
 
         def compute() -> dict[str, np.ndarray]:
-            engine = build_engine(model, uniform_plan(model, "float32"), self.visible, threads)
+            engine = build_engine(model, formats_of(model, "float32"), self.visible, threads)
 
             def face(pose: np.ndarray) -> np.ndarray:
                 engine.paint_face(pose)
@@ -150,20 +144,6 @@ class Native(Runtime):
         moving = kept["distance"] > _STILL
         moving[FACE_SIZE // 2, FACE_SIZE // 2] |= not moving.any()  # an engine paints at least one segment
         return kept["middle"], moving
-
-    def _find_plan(self, model: CharacterModel, target_db: float, threads: int) -> Plan:
-        if self.precision != "int8":
-            return uniform_plan(model, self.precision)
-
-        def build(plan: Plan) -> NativeEngine:
-            return build_engine(model, plan, self.visible, threads)
-
-        def compute() -> dict[str, np.ndarray]:
-            return plan_formats(model, build, target_db).arrays()
-
-        return Plan.from_arrays(
-            remembered("plans", model_key(model, np.packbits(self.visible).tolist(), target_db), compute)
-        )
 
     def _paint_face(self, pose: np.ndarray) -> None:
         facial = torch.from_numpy(pose[:FACIAL_SIZE])

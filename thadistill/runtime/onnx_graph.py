@@ -175,8 +175,8 @@ def _character(graph: _Graph, model: CharacterModel, face: str) -> str:
     image = graph.node("Concat", graph.node("Mul", color, alpha), alpha, axis=1)
     image = graph.node("Sub", graph.node("Mul", image, graph.constant(2.0)), graph.constant(1.0))
     top, bottom, left, right = STUDENT_FACE_REGION
-    beside = [Region(top, bottom, 0, left), Region(top, bottom, right, IMAGE_SIZE)]
-    middle = graph.node("Concat", graph.crop(image, beside[0]), face, graph.crop(image, beside[1]), axis=3)
+    sides = [Region(top, bottom, 0, left), Region(top, bottom, right, IMAGE_SIZE)]
+    middle = graph.node("Concat", graph.crop(image, sides[0]), face, graph.crop(image, sides[1]), axis=3)
     return graph.node(
         "Concat", graph.slice(image, 0, top, 2), middle, graph.slice(image, bottom, IMAGE_SIZE, 2), axis=2
     )

@@ -16,14 +16,31 @@ import numpy as np
 import torch
 
 from thadistill.student.body_rotator import BodyRotator
+from thadistill.student.character_model import CharacterModel
 from thadistill.student.face_morpher import FACE_SIZE, FaceMorpher
 from thadistill.student.siren import SineLayer
 
-Format = Literal["f32", "i16", "u8"]
-CODES = {"f32": 0, "i16": 1, "u8": 2, "linear": 3}
-_GROUP = {"f32": 1, "i16": 2, "u8": 4}  # channels a 32-bit word holds
-_ACTIVATION_ONE = {"i16": 4095, "u8": 127}  # the integer that sin = 1 becomes; student.cpp has the same
-_U8_OFFSET = 128
+Format = Literal["f32", "i16"]
+CODES = {"f32": 0, "i16": 1, "linear": 2}
+_GROUP = {"f32": 1, "i16": 2}  # channels a 32-bit word holds
+_ACTIVATION_ONE = 4095  # the integer that sin = 1 becomes; student.cpp has the same
+
+
+@dataclass(frozen=True)
+class Formats:
+    """How the input of every matrix is held: the face's in order, and each level's of the body rotator."""
+
+    face: tuple[Format, ...]
+    body: tuple[tuple[Format, ...], ...]
+
+
+def formats_of(model: CharacterModel, precision: str) -> Formats:
+    """All alike, but for the body's last linear layer: grid changes need its products in float32."""
+    form: Format = "f32" if precision == "float32" else "i16"
+    depths = [len(level) for level in model.body_rotator.siren_layers]  # type: ignore[arg-type]
+    body = [(form,) * depth for depth in depths]
+    body[-1] = (*body[-1][:-1], "f32")
+    return Formats((form,) * len(model.face_morpher.siren.sine_layers), tuple(body))
 
 
 @dataclass
@@ -77,32 +94,21 @@ def _floats(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def quantise(matrix: np.ndarray, bias: np.ndarray, form: Format) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Integer weights, and the scale and bias that turn their products into phases; a scale an output channel.
+def quantise(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Integer weights of 16 bits, and the scale per output channel that turns their products into phases.
 
-    A row of ``i16`` is scaled so that no sum of products leaves 32 bits, whatever the activations.
+    A row is scaled so that no sum of products leaves 32 bits, whatever the activations.
     """
-    one = _ACTIVATION_ONE[form]
-    largest = np.abs(matrix).max(axis=1)
-    if form == "u8":
-        step = largest / 127
-    else:
-        step = np.maximum(largest / 32767, np.abs(matrix).sum(axis=1) * one / (2**31 - 2**22))
+    largest, whole = np.abs(matrix).max(axis=1), np.abs(matrix).sum(axis=1)
+    step = np.maximum(largest / 32767, whole * _ACTIVATION_ONE / (2**31 - 2**22))
     step = np.where(step > 0, step, 1.0)
-    integers = np.rint(matrix / step[:, None]).astype(np.int64)
-    scale = step / one
-    if form == "u8":
-        bias = bias - _U8_OFFSET * integers.sum(axis=1) * scale
-    return integers, bias, scale
+    return np.rint(matrix / step[:, None]).astype(np.int64), step / _ACTIVATION_ONE
 
 
-def _words(integers: np.ndarray, form: Format) -> np.ndarray:
-    """Integer weights [out, in] -> [out, in / group] words, the first channel in the low bits."""
-    group = _GROUP[form]
-    kind = np.int8 if form == "u8" else np.int16
-    columns = -(-integers.shape[1] // group) * group
-    padded = np.pad(integers, [(0, 0), (0, columns - integers.shape[1])])
-    return np.ascontiguousarray(padded.astype(kind)).view(np.int32)
+def _words(integers: np.ndarray) -> np.ndarray:
+    """Integer weights [out, in] -> [out, in / 2] words, the first channel in the low bits."""
+    padded = np.pad(integers, [(0, 0), (0, integers.shape[1] % 2)])
+    return np.ascontiguousarray(padded.astype(np.int16)).view(np.int32)
 
 
 def pack_layer(
@@ -123,8 +129,8 @@ def pack_layer(
     if in_format == "f32":
         words = _floats(matrix).view(np.int32)
     else:
-        integers, bias, scale = quantise(matrix, bias, in_format)
-        words = _words(integers, in_format)
+        integers, scale = quantise(matrix)
+        words = _words(integers)
     words = _pad(words, channels)
     main = words[: rows * blocks].reshape(blocks, rows, -1).transpose(0, 2, 1)
     packed = np.concatenate([main.ravel(), words[rows * blocks :].T.ravel()])

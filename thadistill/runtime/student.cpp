@@ -47,12 +47,11 @@ inline vf to_float(vi x) { return __builtin_convertvector(x, vf); }
 inline vf lower(vf a, vf b) { return a < b ? a : b; }
 inline vf higher(vf a, vf b) { return a > b ? a : b; }
 
-// How a layer's input is held, one 32-bit word a lane: one float, two int16 or four uint8 of consecutive channels.
-enum Format { F32 = 0, I16 = 1, U8 = 2, LINEAR = 3 };
-constexpr int group(int format) { return format == I16 ? 2 : format == U8 ? 4 : 1; }
+// How a layer's input is held, one 32-bit word a lane: one float, or two int16 of consecutive channels.
+enum Format { F32 = 0, I16 = 1, LINEAR = 2 };
+constexpr int group(int format) { return format == I16 ? 2 : 1; }
 
 constexpr int I16_ONE = 4095;     // what sin = 1 becomes: 13 bits, so that a row's products fit 32
-constexpr int U8_ONE = 127;       // offset by 128; the offset's share is in the bias
 constexpr float MAGIC = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
 
 // t less its nearest integer, and that integer's last bit as a sign.
@@ -66,7 +65,7 @@ inline vf reduce(vf t, vi &flip) {
 #endif
 }
 
-// sin(pi t). Odd minimax polynomials on half a turn; greatest errors 5e-9, 7e-5, 7e-5 of 1.
+// sin(pi t). Odd minimax polynomials on half a turn; greatest errors 5e-9 and, rounded, 7e-5 of 1.
 inline vf sine(vf t) {
     vi flip;  // odd half-turns change the sign
     const vf r = reduce(t, flip), q = r * r;
@@ -74,29 +73,25 @@ inline vf sine(vf t) {
     return (vf)(((vi)(s * r)) ^ flip);
 }
 
-// The nearest integer to ONE * sin(pi t), plus OFFSET, in the low bits of each lane.
-template <int ONE, int OFFSET> inline vi rounded_sine(vf t) {
+// The nearest integer to I16_ONE * sin(pi t), in the low bits of each lane.
+inline vi rounded_sine(vf t) {
     vi flip;
     const vf r = reduce(t, flip), q = r * r;
-    const vf s = (2.29954734f * ONE * q - 5.13690534f * ONE) * q + 3.14064004f * ONE;
-    return (vi)(s * (vf)((vi)r ^ flip) + (MAGIC + OFFSET));
+    const vf s = (2.29954734f * I16_ONE * q - 5.13690534f * I16_ONE) * q + 3.14064004f * I16_ONE;
+    return (vi)(s * (vf)((vi)r ^ flip) + MAGIC);
 }
 
 // Sines of group(FORMAT) consecutive channels -> one word a lane.
 template <int FORMAT> inline void pack(const vf *phase, int32_t *word) {
     if constexpr (FORMAT == F32) {
         storei(word, (vi)sine(phase[0]));
-    } else if constexpr (FORMAT == I16) {
-        const vi a = rounded_sine<I16_ONE, 0>(phase[0]), b = rounded_sine<I16_ONE, 0>(phase[1]);
+    } else {
+        const vi a = rounded_sine(phase[0]), b = rounded_sine(phase[1]);
 #if defined(__AVX2__) && !defined(__AVX512F__)
         storei(word, (vi)_mm256_blend_epi16((__m256i)a, (__m256i)(b << 16), 0xaa));
 #else
         storei(word, (a & 0xffff) | (b << 16));
 #endif
-    } else {
-        vi byte[4];
-        for (int g = 0; g < 4; g++) byte[g] = rounded_sine<U8_ONE, 128>(phase[g]);
-        storei(word, ((byte[0] & 0xff) | ((byte[1] & 0xff) << 8)) | (((byte[2] & 0xff) << 16) | (byte[3] << 24)));
     }
 }
 
@@ -171,7 +166,7 @@ template <int IN, int R> inline void multiply(const int32_t *in, int words, cons
                 __m512i y = _mm512_set1_epi32(w[r]);
 #pragma GCC unroll 4
                 for (int v = 0; v < NV; v++)
-                    sum[r][v] = IN == U8 ? _mm512_dpbusd_epi32(sum[r][v], x[v], y) : _mm512_dpwssd_epi32(sum[r][v], x[v], y);
+                    sum[r][v] = _mm512_dpwssd_epi32(sum[r][v], x[v], y);
             }
         }
 #pragma GCC unroll 16
@@ -193,8 +188,7 @@ template <int IN, int R> inline void multiply(const int32_t *in, int words, cons
             for (int r = 0; r < R; r++) {
                 const vi y = vi{} + w[r];
 #pragma GCC unroll 4
-                for (int v = 0; v < NV; v++)
-                    sum[r][v] = IN == U8 ? add_fours(sum[r][v], x[v], y) : add_pairs(sum[r][v], x[v], y);
+                for (int v = 0; v < NV; v++) sum[r][v] = add_pairs(sum[r][v], x[v], y);
             }
         }
 #pragma GCC unroll 16
@@ -254,18 +248,12 @@ template <int IN> void layer_from(const Layer &layer, const int32_t *in, int32_t
 #if defined(PAIR_PRODUCTS)
     if (layer.out_format == I16) return layer_to<IN, I16>(layer, in, out);
 #endif
-#if defined(FOUR_PRODUCTS)
-    if (layer.out_format == U8) return layer_to<IN, U8>(layer, in, out);
-#endif
     layer_to<IN, LINEAR>(layer, in, out);
 }
 
 void run_layer(const Layer &layer, const int32_t *in, int32_t *out) {
 #if defined(PAIR_PRODUCTS)
     if (layer.in_format == I16) return layer_from<I16>(layer, in, out);
-#endif
-#if defined(FOUR_PRODUCTS)
-    if (layer.in_format == U8) return layer_from<U8>(layer, in, out);
 #endif
     layer_from<F32>(layer, in, out);
 }
@@ -354,10 +342,6 @@ const float *run_block(const Stage &stage, const Stage *below, const int32_t *se
     if (stage.first_format == I16) first_layer<I16>(stage, below, segment, a);
     else
 #endif
-#if defined(FOUR_PRODUCTS)
-    if (stage.first_format == U8) first_layer<U8>(stage, below, segment, a);
-    else
-#endif
         first_layer<F32>(stage, below, segment, a);
     for (int i = 0; i < stage.n_layers; i++) {
         run_layer(stage.layers[i], a, b);
@@ -413,13 +397,6 @@ int32_t block_pixels() { return P; }
 int32_t plane_stride(int32_t size) { return stride_of(size); }
 int32_t has_pair_products() {
 #if defined(PAIR_PRODUCTS)
-    return 1;
-#else
-    return 0;
-#endif
-}
-int32_t has_four_products() {
-#if defined(FOUR_PRODUCTS)
     return 1;
 #else
     return 0;

@@ -24,7 +24,7 @@ from thadistill.student import CharacterModel
 _SAMPLED = 48
 TILE = 4
 # An answer holds for the code that gave it.
-_SOURCES = b"".join(Path(__file__).with_name(name).read_bytes() for name in ("visible.py", "region.py", "planning.py"))
+_SOURCES = b"".join(Path(__file__).with_name(name).read_bytes() for name in ("visible.py", "region.py", "packing.py"))
 BORDER = 1  # tiles
 # How far from transparent a skipped pixel may be in the sampled poses where frames are to be exact. Students leave faint
 # dust all over the background, those of a few minutes in every pose, others in the corners of the pose space; there, in

@@ -62,7 +62,12 @@ class CharacterModel(nn.Module):
         return sum(p.numel() for p in self.parameters()) * 4 / 1e6
 
     def compile(self, runtime: str = "exact", **options: object) -> nn.Module:  # type: ignore[override]
-        """A fast form with the same call: ``exact`` differs by rounding only, ``reduced`` is faster, at 16 bits."""
+        """A fast form with the same call: ``exact`` differs by rounding only, ``reduced`` is faster, at 16 bits.
+
+        Takes the place of ``nn.Module.compile``, which compiles a module in place: ``torch.compile(model)`` still does.
+
+        Raises: UserError when there is no such runtime, or it cannot run here.
+        """
         from thadistill.runtime import compile_model  # the runtimes build on this module
 
         return compile_model(self, runtime, **options)

@@ -84,8 +84,8 @@ def _read(place: Path) -> tuple[dict[str, str], dict[str, Any]]:
     overrides = {key: unquoted(value) for key, _, value in typed}
     about = dict(metrics)
     about.setdefault("minutes", job.get("minutes"))
-    if "stages" in metrics:
-        about["minutes"] = round(sum(stage["minutes"] for stage in metrics["stages"]), 3)
+    if "steps" in metrics:
+        about["minutes"] = round(sum(step["minutes"] for step in metrics["steps"]), 3)
     failed = job.get("status") == "failed" or damaged is not None
     about["status"] = "failed" if failed else "done" if metrics else "unfinished"
     about["error"] = damaged or (job.get("error") if failed else None)

@@ -154,7 +154,7 @@ class RayLauncher(JobLauncher):
     def run(self, jobs: Sequence[Job]) -> list[Result]:
         """Runs the jobs as Ray tasks; each is tried again elsewhere once if its machine is lost."""
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # jobs without GPUs don't lose sight of them
-        os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # every job's line is told
+        os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # prints every job's line
         for name, value in _RAY_PATIENCE.items():
             os.environ.setdefault(name, value)
         ray = _import("ray")

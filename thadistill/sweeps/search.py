@@ -1,6 +1,6 @@
 """Search: Optuna over several objectives, such as quality up and frame time down, to a Pareto front.
 
-hydra-optuna-sweeper pins Optuna below 3; this asks and tells a current one. The study lies beside its trials' folders, so
+hydra-optuna-sweeper pins Optuna below 3; this asks and tells a current one. The study lies next to its trials' folders, so
 the same command continues it.
 """
 
@@ -72,10 +72,10 @@ class ParetoSweeper(Sweeper):
             different = list(dict.fromkeys(given))  # a proposal may come twice, and a folder is one job's
             batch = self.workers.launch([list(one) for one in different], initial_job_idx=number)
             outcome = {one: job.return_value for one, job in zip(different, batch, strict=True)}
-            told = [self._tell(study, trial, outcome[one]) for trial, one in zip(trials, given, strict=True)]
+            counted = [self._tell(study, trial, outcome[one]) for trial, one in zip(trials, given, strict=True)]
             number += len(different)
             results += outcome.values()
-            barren = 0 if any(told) else barren + len(told)
+            barren = 0 if any(counted) else barren + len(counted)
             if barren >= max(3, self.n_trials):
                 break  # nothing works: no use in trying on
         print(f"study of {len(_good(study))} trials, on its Pareto front:", file=sys.stderr)
@@ -93,7 +93,7 @@ class ParetoSweeper(Sweeper):
     def _tell(self, study: Any, trial: Any, result: Result) -> bool:
         """Tells a trial's figures; whether it succeeded.
 
-        A failed one is marked, and told as bad as the worst in every figure: Optuna learns nothing from trials that it
+        A failed one is marked, and reported as bad as the worst in every figure: Optuna learns nothing from trials that it
         knows to have failed, and finds what never succeeded all the more worth a try.
         """
         from optuna.trial import TrialState

@@ -1,4 +1,4 @@
-"""Sweepers: all combinations of values, told at the end in one table; what failed, and an exit status that says so."""
+"""Sweepers: all combinations of values, in one table at the end, with what failed; the exit status says so too."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def report(folder: Path, results: Sequence[Result]) -> None:
         rows = []
     if rows:
         print(markdown_table(rows))
-        print(f"{len(rows)} runs: see {folder / 'table.md'} and results.csv beside it", file=sys.stderr)
+        print(f"{len(rows)} runs: see {folder / 'table.md'} and results.csv next to it", file=sys.stderr)
     jobs = {(result.job.folder, result.job.overrides): result for result in results}  # a value given twice is one job
     failed = [result for result in jobs.values() if result.error is not None]
     for result in failed:

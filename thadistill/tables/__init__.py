@@ -1,4 +1,4 @@
-"""Tables: the paper's figures beside ours, from rows that are made once and continued where they were cut short."""
+"""Tables: the paper's figures next to ours, from rows that are made once and continued where they were cut short."""
 
 from thadistill.tables.ledger import Claim, Paper, Row, make_rows, read_rows, write_table
 from thadistill.tables.runs import Command, distilled_row, read_command, rotator_row, run_table, speed_rows

@@ -27,7 +27,7 @@ from thadistill.metrics.evaluate import cached_targets
 from thadistill.metrics.flow import grid_change_epe_px, visible_pixels
 from thadistill.metrics.image import psnr
 from thadistill.pipeline.distill import distill, train_one
-from thadistill.pipeline.run_state import Run
+from thadistill.pipeline.run_folder import RunFolder
 from thadistill.pipeline.targets import TargetSets
 from thadistill.student import BodyRotator
 from thadistill.tables.ledger import SCALES, Row
@@ -106,7 +106,7 @@ def distilled_row(config: DictConfig, out: Path) -> Row:
         **{key: metrics.get(key) for key in (*keys, "psnr_teacher_face", "psnr_unmoved", "n")},
         "poses": plan.get("posed_poses"),
         "budget_minutes": metrics["budget_minutes"],
-        "minutes": sum(stage["minutes"] for stage in metrics["stages"]),
+        "minutes": sum(step["minutes"] for step in metrics["steps"]),
         "recipe": metrics["recipe"],
         "teacher": metrics["teacher"],
         "seed": metrics["seed"],
@@ -126,7 +126,7 @@ def rotator_row(config: DictConfig, out: Path) -> Row:
     network: BodyRotator = hydra.utils.instantiate(config.student.body_rotator)
     module = hydra.utils.instantiate(config.modules.body_rotator, image=character.image, network=network)
     module.load_state_dict(checkpoint["state_dict"])
-    run = Run(out, config)
+    run = RunFolder(out, config)
     return {
         **judge_rotator(
             module.student().eval().to(trainer_device(config.trainer)),

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from thadistill.errors import UserError
-from thadistill.images import IMAGE_SIZE, STUDENT_FACE_REGION, Region, encode_rgba, srgb_to_linear, to_pil, to_rgba8
+from thadistill.images import IMAGE_SIZE, STUDENT_FACE_REGION, Region, encode_rgba, srgb_to_linear, to_rgba8
 from thadistill.outputs import TeacherOutput
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.puppet.back_hair import draw_back_hair
@@ -153,16 +151,6 @@ def load_puppet(seed: object = 0, device: torch.device | str = "cpu") -> PuppetT
         raise UserError(f"the puppet's seed is {seed!r}; expected a whole number, 0 or more: set teacher.seed=0")
     teacher = PuppetTeacher(seed).to(device).eval()
     teacher.requires_grad_(False)
-    return teacher
-
-
-def write_puppet(folder: str | Path, seed: object = 0) -> PuppetTeacher:
-    """Writes ``character.png`` and ``face_mask.png``, and gives the teacher that poses them."""
-    teacher, folder = load_puppet(seed), Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    to_pil(teacher.character()).save(folder / "character.png")
-    mask = (teacher.face_mask()[0] * 255).to(torch.uint8).numpy()
-    Image.fromarray(mask, mode="L").save(folder / "face_mask.png")
     return teacher
 
 

@@ -207,7 +207,7 @@ class Half(Runtime):
 
 
 def _capture(draw: Callable[[], StudentOutput | None]) -> tuple[torch.cuda.CUDAGraph, StudentOutput | None]:
-    """A graph of what ``draw`` launches, and the buffers it names, which every replay fills anew."""
+    """A graph of what ``draw`` launches, and the buffers it names, which every replay fills again."""
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):

@@ -1,4 +1,4 @@
-"""Run state: what a distillation planned and did, in the ``run.json`` of its folder."""
+"""Run folder: what a run planned and did, in its ``run.json``; how an interrupted one knows where to continue."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from thadistill.errors import UserError
 from thadistill.files import write_json, write_text
 
 
-class Run:
-    """The folder of one distillation: its plan and what is done, in ``run.json``.
+class RunFolder:
+    """The folder of one run: its plan and what is done, in ``run.json``.
 
     Raises: UserError when the folder holds a run of another configuration, or of another picture, mask, init, pose file.
     """
@@ -30,7 +30,7 @@ class Run:
         content, hashes = keyed(config)
         self.digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
         self.path = folder / "run.json"
-        self.state: dict[str, Any] = {"digest": self.digest, "contents": hashes, "plan": {}, "stages": []}
+        self.state: dict[str, Any] = {"digest": self.digest, "contents": hashes, "plan": {}, "steps": []}
         if self.path.is_file():
             try:
                 found = json.loads(self.path.read_text())
@@ -89,33 +89,33 @@ class Run:
         return self.state["plan"][name]
 
     @contextmanager
-    def stage(self, name: str, started: float | None = None) -> Iterator[dict[str, str]]:
+    def step(self, name: str, started: float | None = None) -> Iterator[dict[str, str]]:
         """Times a step; what the body writes into ``detail`` is reported. A continued step adds to its time."""
         started = time.monotonic() if started is None else started
-        stage: dict[str, str] = {"detail": ""}
+        step: dict[str, str] = {"detail": ""}
         finished = False
         try:
-            yield stage
+            yield step
             finished = True
         finally:
-            row = next((row for row in self.state["stages"] if row["name"] == name), None)
+            row = next((row for row in self.state["steps"] if row["name"] == name), None)
             if row is None:
                 row = {"name": name, "minutes": 0.0, "detail": ""}
-                self.state["stages"].append(row)
+                self.state["steps"].append(row)
             row["minutes"] += (time.monotonic() - started) / 60
-            row["detail"] = stage["detail"] if finished else "interrupted"
+            row["detail"] = step["detail"] if finished else "interrupted"
             self.save()
 
     def take_in(self, folder: Path, name: str) -> None:
         """Keeps the steps of another process's record under ``name``: their minutes ran in parallel with these."""
-        self.state[name] = json.loads((folder / self.path.name).read_text())["stages"]
+        self.state[name] = json.loads((folder / self.path.name).read_text())["steps"]
         self.save()
 
     def spent(self, name: str) -> float:
         """Minutes that the step ``name`` has taken so far."""
-        return sum((row["minutes"] for row in self.state["stages"] if row["name"] == name), 0.0)
+        return sum((row["minutes"] for row in self.state["steps"] if row["name"] == name), 0.0)
 
     @property
     def minutes(self) -> float:
         """Spent so far over all steps."""
-        return sum((row["minutes"] for row in self.state["stages"]), 0.0)
+        return sum((row["minutes"] for row in self.state["steps"]), 0.0)

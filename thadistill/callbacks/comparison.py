@@ -1,4 +1,4 @@
-"""Scene: the student in training beside its teacher, for callbacks that compare the two."""
+"""Comparison: the student in training against its teacher, for the callbacks that watch quality and frame rate."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from thadistill.metrics.collection import QualityMetrics
 from thadistill.metrics.evaluate import cached_targets
 from thadistill.metrics.frame_rate import student_frame_rate, teacher_frame_rate
 from thadistill.metrics.image import masked_psnr, psnr
+from thadistill.outputs import VISIBLE
 from thadistill.pose import FACIAL_SIZE
 from thadistill.runtime.region import tiles_of
 from thadistill.runtime.visible import BORDER, TILE
@@ -46,7 +47,7 @@ class Quality:
 
 
 @dataclass
-class Scene:
+class Comparison:
     """What a student network in training is compared with, each state at most once.
 
     Args:
@@ -55,7 +56,7 @@ class Scene:
             face morpher.
         mask: the face mask.
         partner: the other, trained network; None: the teacher's face stands in for a face morpher, and figures say so.
-        teacher: whose frame rate is told beside the student's.
+        teacher: whose frame rate is measured too.
     """
 
     image: Float[Tensor, "4 512 512"]
@@ -106,7 +107,7 @@ class Scene:
 
     def _painted(self) -> Bool[np.ndarray, "512 512"]:
         alpha = torch.stack([self.validation.get("posed", index)[3] for index in range(len(self.validation))])
-        return tiles_of((alpha.amax(0) > -0.99).cpu().numpy(), TILE, BORDER)
+        return tiles_of((alpha.amax(0) > VISIBLE).cpu().numpy(), TILE, BORDER)
 
     def _faces(self, network: FaceMorpher, count: int) -> Quality:
         device = next(network.parameters()).device
