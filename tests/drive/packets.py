@@ -24,12 +24,10 @@ UNSIDED = ("jawLeft", "jawRight", "mouthLeft", "mouthRight")
 def ifacialmocap(blendshapes: Mapping[str, float], head: Sequence[float] = (0, 0, 0), version: int = 2) -> bytes:
     """What the app sends of blendshapes in [0, 1] and the head's angles in degrees."""
     mark = "&" if version == 2 else "-"
-    parts = [
-        f"{name if name in UNSIDED else re.sub('(Left|Right)$', lambda side: '_' + side[0][0], name)}{mark}{value:.0%}".rstrip(
-            "%"
-        )
-        for name, value in blendshapes.items()
-    ]
+    parts = []
+    for name, value in blendshapes.items():
+        short = name if name in UNSIDED else re.sub("(Left|Right)$", lambda side: "_" + side[0][0], name)
+        parts.append(f"{short}{mark}{round(100 * value)}")
     angles = ",".join(f"{angle:.4f}" for angle in head)
     return "|".join(
         [*parts, "hapihapi" + mark + "0", f"=head#{angles},0.1,-0.2,0.3", "rightEye#1,2,3", "leftEye#1,2,3", ""]

@@ -66,7 +66,7 @@ class Network:
             self.__exit__(None, None, None)
             if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
                 raise UserError(
-                    f"port {where} is taken; expected a free one: end the other program, or give port="
+                    f"port {where} is taken; expected a free one: end what listens there, or give port="
                 ) from None
             raise UserError(f"cannot listen at {where} ({error}); expected host= an address of this machine") from None
         self.port = self._socket.getsockname()[1]
