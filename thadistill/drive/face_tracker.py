@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -57,7 +57,7 @@ class FaceTracker:
         self._image = lambda pixels: Image(image_format=ImageFormat.SRGB, data=pixels)
         self._last, self._ahead = -1, 0  # milliseconds of MediaPipe's clock, and how far it is ahead of the video's
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> FaceTracker:
         return self
 
     def __exit__(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import torch
 
@@ -45,7 +45,7 @@ class File:
         if not self._is_video:
             self._track = read_track(self.path, options.poses_fps, options.mapper)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> File:
         self._mapping = FaceMapping(self.name, self.options)
         self._tracker = FaceTracker() if self._is_video else None  # refuses here when it is not installed
         self._open = True

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ class Merged:
         self._poses: queue.Queue[tuple[int, TimedPose | BaseException | str]] = queue.Queue(64)
         self._stop = threading.Event()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Merged:
         """Opens all, or none.
 
         Raises: UserError of the first that cannot be opened.

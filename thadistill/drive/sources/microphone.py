@@ -6,7 +6,7 @@ import queue
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class Microphone:
         self._stream: Any = None
         self._open = False
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Microphone:
         """Opens the microphone.
 
         Raises: UserError when sounddevice or PyAV is missing, or there is no such input.

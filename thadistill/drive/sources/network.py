@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from thadistill.drive.protocols import Face, PacketError, VmcReader, parse_ifacialmocap, parse_openseeface
 from thadistill.drive.protocols.ifacialmocap import HELLO
@@ -51,7 +51,7 @@ class Network:
         self._sender: tuple[object, float] = ("", -1e9)
         self._hello = -1e9
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Network:
         """Opens the port.
 
         Raises: UserError when it is taken or the address is not this machine's.

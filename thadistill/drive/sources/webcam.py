@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from thadistill.drive.face_tracker import FaceTracker
 from thadistill.drive.face_video import images_of
@@ -27,8 +27,9 @@ _SIZES = (
 def camera_address(camera: int | str) -> tuple[str, str | None]:
     """What PyAV opens for a camera's number or name on this system, and in which format; a path is taken as a video."""
     if isinstance(camera, int):
-        by_number = {"darwin": (str(camera), "avfoundation"), "win32": (f"video={camera}", "dshow")}
-        return by_number.get(sys.platform, (f"/dev/video{camera}", "v4l2"))
+        if sys.platform == "win32":
+            raise UserError(f"camera={camera}; expected the camera's name on Windows, as its settings show it")
+        return (str(camera), "avfoundation") if sys.platform == "darwin" else (f"/dev/video{camera}", "v4l2")
     if camera.startswith("/dev/"):
         return camera, "v4l2"
     named = {"darwin": (camera, "avfoundation"), "win32": (f"video={camera}", "dshow")}
@@ -49,6 +50,7 @@ class Webcam:
 
     def __init__(self, options: SourceOptions) -> None:
         self.options = options
+        self._address = camera_address(options.camera)
         self._mapping = FaceMapping(self.name, options)
         self._newest: tuple[float, Any] | None = None
         self._new = threading.Condition()
@@ -56,7 +58,7 @@ class Webcam:
         self._failed: UserError | None = None
         self._seen = False
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Webcam:
         """Opens the tracker and the camera, and waits for its first image.
 
         Raises: UserError when either is missing or in use.
@@ -97,7 +99,7 @@ class Webcam:
                 yield TimedPose(mirrored(pose) if self.options.mirror else pose, newest[0])
 
     def _capture(self) -> None:
-        name, form = camera_address(self.options.camera)
+        name, form = self._address
         while not self._stop.is_set():
             for asked in _SIZES:
                 try:
