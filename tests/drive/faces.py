@@ -43,10 +43,9 @@ def write_video(path: Path, images: Iterable[np.ndarray], fps: int, sound: np.nd
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
         container.mux(stream.encode(None))
         if speech is not None and sound is not None:
-            speech.codec_context.open()
             frame = av.AudioFrame.from_ndarray(sound[None].astype(np.float32), format="fltp", layout="mono")
             frame.rate = 44100
-            resampler = av.AudioResampler("fltp", "mono", 44100, speech.codec_context.frame_size)
+            resampler = av.AudioResampler("fltp", "mono", 44100, 1024)
             for piece in [*resampler.resample(frame), *resampler.resample(None)]:
                 container.mux(speech.encode(piece))
             container.mux(speech.encode(None))
