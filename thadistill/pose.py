@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from thadistill.errors import UserError
+
 _SIDES = ("left", "right")
+PoseLike: TypeAlias = Tensor | np.ndarray | Sequence[Any]
 
 
 def _pairs(*stems: str) -> list[str]:
@@ -61,3 +66,36 @@ class PoseParameters(tuple[str, ...]):
 POSE_PARAMETERS: Final = PoseParameters([*_EYEBROW, *_FACE, *_ROTATION])
 POSE_SIZE: Final = len(POSE_PARAMETERS)
 FACIAL_SIZE: Final = POSE_PARAMETERS.facial.stop
+
+
+def as_poses(pose: PoseLike, like: Tensor) -> Float[Tensor, "n 45"]:
+    """Poses as networks take them: one [45] or several [n, 45], a tensor, array or list of any numbers.
+
+    Args:
+        like: whose precision and device they get.
+
+    Raises: UserError for another width, or for what holds no numbers.
+    """
+    try:
+        given = pose if isinstance(pose, Tensor) else torch.from_numpy(np.asarray(pose, dtype=np.float32))
+    except (TypeError, ValueError):
+        raise UserError(
+            f"a pose of {type(pose).__name__} holds no numbers; expected {POSE_SIZE}, or rows of them"
+        ) from None
+    if given.ndim not in (1, 2) or given.shape[-1] != POSE_SIZE or given.is_complex():
+        raise UserError(f"a pose of shape {tuple(given.shape)}; expected [{POSE_SIZE}] or [n, {POSE_SIZE}]")
+    return given.reshape(-1, POSE_SIZE).to(like)
+
+
+def check_finite(poses: Float[Tensor, "n 45"]) -> Float[Tensor, "n 45"]:
+    """The poses, all of whose values are numbers.
+
+    Raises: UserError, which names the first that is not.
+    """
+    finite = torch.isfinite(poses)
+    if not bool(finite.all()):
+        row, column = (int(index) for index in torch.nonzero(~finite)[0])
+        raise UserError(
+            f"{POSE_PARAMETERS[column]} of pose {row} is {float(poses[row, column])}; expected a number in its range"
+        )
+    return poses

@@ -17,10 +17,14 @@ from tests.students import toy_student
 from thadistill.cli.app import main
 from thadistill.data.poses import sample_poses
 from thadistill.drive import Track, frames, open_video, read_track, write_frames
+from thadistill.drive.soundtrack import has_sound
 from thadistill.drive.video import laid_on
 from thadistill.errors import UserError
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.runtime import compile_model
+
+from .faces import face, write_video
+from .test_sound import vowel, write_sound
 
 COUNT = 7
 
@@ -214,3 +218,53 @@ def test_the_command_side_by_side_and_raw(tmp_path: Path) -> None:
     assert (
         10 * np.log10(255**2 / np.square(teacher - student).mean()) > 30
     )  # the packaged puppet is a good student of it
+
+
+def sound_of(path: Path) -> tuple[np.ndarray, int]:
+    """A file's sound as mono samples, and their rate."""
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler("flt", "mono", 16000)
+        pieces = [p.to_ndarray()[0] for f in container.decode(audio=0) for p in resampler.resample(f)]
+    return np.concatenate(pieces), 16000
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.mov", "aac"), ("a.webm", "opus")])
+def test_sound_is_carried_over(drawn: list[np.ndarray], tmp_path: Path, name: str, codec: str) -> None:
+    silence, spoken = np.zeros(17640, np.float32), vowel((740, 1180, 2500), 120.0)
+    voice = write_sound(tmp_path / "voice.wav", np.concatenate([silence, spoken, silence]))
+    assert has_sound(voice)
+    with open_video(tmp_path / name, 10.0, sound=voice) as video:
+        write_frames(drawn, video)
+    with av.open(str(tmp_path / name)) as container:
+        audio, images = container.streams.audio[0], container.streams.video[0]
+        assert audio.codec_context.name == codec
+        assert sum(1 for _ in container.decode(images)) == COUNT
+    sound, rate = sound_of(tmp_path / name)
+    assert len(sound) / rate == pytest.approx(COUNT / 10, abs=0.1)  # as long as the images
+    assert np.abs(sound[: int(0.35 * rate)]).max() < 0.05
+    assert np.abs(sound[int(0.45 * rate) : int(0.65 * rate)]).max() > 0.2
+
+
+def test_a_format_without_sound_stays_without(drawn: list[np.ndarray], tmp_path: Path) -> None:
+    voice = write_sound(tmp_path / "voice.wav", vowel((740, 1180, 2500), 120.0))
+    with open_video(tmp_path / "a.gif", 10.0, sound=voice) as video:
+        write_frames(drawn, video)
+    assert not has_sound(tmp_path / "a.gif")
+    assert not has_sound(tmp_path / "none.wav")
+
+
+def test_the_command_on_a_voice_and_a_face(
+    tracker_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    toy_student().save("student")
+    voice = np.concatenate([vowel((740, 1180, 2500), 120.0), np.zeros(4410, np.float32)])
+    write_sound(tmp_path / "voice.wav", voice)
+    write_video(tmp_path / "face.mp4", [face(0, float(4 < i < 9)) for i in range(12)], 20, voice)
+    for poses, seconds in (("voice.wav", 0.6), ("face.mp4", 0.55)):
+        main(["animate", "model=student", f"poses={poses}", "fps=10", "out=out.mp4", "runtime=folded"])
+        images = decoded(tmp_path / "out.mp4")
+        assert len(images) == pytest.approx(10 * seconds + 1, abs=1)
+        assert max(np.abs(image.astype(int) - images[0]).max() for image in images) > 20  # it moves
+        sound, rate = sound_of(tmp_path / "out.mp4")
+        assert np.abs(sound[: rate // 2]).max() > 0.2

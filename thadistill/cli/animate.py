@@ -11,7 +11,9 @@ from omegaconf import DictConfig
 from thadistill.cli.serve import models, newest, packaged_puppet
 from thadistill.console import console, progress_bar, shown
 from thadistill.drive.animate import frames, side_by_side, write_frames
-from thadistill.drive.track import read_track
+from thadistill.drive.blendshapes import BlendshapeMapper
+from thadistill.drive.soundtrack import has_sound
+from thadistill.drive.track import SOUND, VIDEO, read_track
 from thadistill.drive.video import open_video, read_background
 from thadistill.errors import UserError
 from thadistill.export.web import open_students
@@ -26,12 +28,16 @@ def run(config: DictConfig, out: Path) -> None:
     named = str(config.out)
     background = None if str(config.background) in ("None", "transparent") else str(config.background)
     laid = read_background(background, 3 * IMAGE_SIZE if config.side_by_side else IMAGE_SIZE, IMAGE_SIZE)
-    poses = read_track(config.poses, float(config.poses_fps)).at(float(config.fps))
+    mapper = BlendshapeMapper(eyebrow_down=config.eyebrow_down, wink=config.wink)
+    with console.status(f"reading {config.poses}"):
+        poses = read_track(config.poses, float(config.poses_fps), mapper).at(float(config.fps))
+    track = Path(config.poses)
+    sound = track if track.suffix.lower() in (*SOUND, *VIDEO) and has_sound(track) else None
     given = models(config.model)
     if len(given) > 1:
         raise UserError(f"model={config.model} names {len(given)} students; expected one")
     model = open_students(given or [str(newest() or packaged_puppet())])[0].model
-    with open_video(named, float(config.fps), laid) as video:
+    with open_video(named, float(config.fps), laid, sound) as video:
         fast = compile_model(model, config.runtime)
         if config.side_by_side:
             made = side_by_side(fast, hydra.utils.instantiate(config.teacher, device="cpu"), model.image, poses)

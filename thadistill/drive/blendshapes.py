@@ -5,42 +5,33 @@ The mapping is that of the THA4 demo programs, so that their users' faces move c
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
+import torch
 from jaxtyping import Float
-from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from thadistill.drive.names import BLENDSHAPES, arkit
 from thadistill.errors import UserError
 from thadistill.pose import POSE_PARAMETERS
 
 _SIDES = ("Left", "Right")
-_EYES = ("LookIn", "LookOut", "LookDown", "LookUp", "Blink", "Squint", "Wide")
-_MOUTH = ("Dimple", "Frown", "LowerDown", "Press", "Smile", "Stretch", "UpperUp")
-_SIDED = (
-    *(f"eye{name}" for name in _EYES),
-    *("browDown", "browOuterUp", "noseSneer", "cheekSquint"),
-    *(f"mouth{name}" for name in _MOUTH),
-)
-BLENDSHAPES: Final = tuple(
-    sorted(
-        [f"{name}{side}" for name in _SIDED for side in _SIDES]
-        + ["browInnerUp", "cheekPuff", "jawForward", "jawLeft", "jawRight", "jawOpen", "tongueOut"]
-        + [f"mouth{name}" for name in ("Close", "Funnel", "Left", "Pucker", "Right")]
-        + [f"mouth{name}{lip}" for name in ("Roll", "Shrug") for lip in ("Lower", "Upper")]
-    )
-)
 EYEBROW_DOWN: Final = ("angry", "troubled", "serious", "lowered")
 WINK: Final = ("normal", "relaxed")
 
 # What each mouth morph looks like in (open, lower lip down, funnel, pucker): aaa, iii, uuu, ooo
 _VOWELS = np.array([[1, 1, 0, 0], [0, 1, 0, 0], [0.5, 0.3, 0.25, 0.75], [1, 0.5, 0.5, 0.4]])
 _SPARSITY = 0.01  # prefers one vowel to a mixture that looks the same
+_SINGULAR = 1e-6  # of a matrix: its smallest scale against its largest
+_ABSENT = dict.fromkeys(BLENDSHAPES, 0.0)
+_INDEX = {name: index for index, name in enumerate(POSE_PARAMETERS)}
+_LOW = np.array(POSE_PARAMETERS.low, np.float32)
 _FULL_TURN = np.array([-15.0, -10.0, 15.0])  # degrees of x, y, z at which a pose value is 1
 
 
@@ -66,38 +57,67 @@ class BlendshapeMapper:
                 raise UserError(f"{name}={value}; expected one of {', '.join(choices)}")
 
     @staticmethod
-    def angles(head: Float[np.ndarray, "3 3"]) -> tuple[float, float, float]:
-        """A head rotation's angles in degrees about the fixed axes x, y, z (to the right, up, to the viewer)."""
-        x, y, z = Rotation.from_matrix(np.asarray(head, dtype=float)).as_euler("xyz", degrees=True)
+    def angles(head: Any) -> tuple[float, float, float]:
+        """A head rotation's angles in degrees about the fixed axes x, y, z (to the right, up, to the viewer).
+
+        Args:
+            head: a matrix, 3x3 or 4x4 (translation is left out, scale does no harm); three angles are taken as they are.
+
+        Raises: UserError for another shape, and for a matrix that is not finite, singular or mirrored.
+        """
+        try:
+            given = np.asarray(head, dtype=float)
+        except (TypeError, ValueError):
+            raise UserError(f"the head is {head!r}; expected a 3x3 or 4x4 matrix, or three angles") from None
+        if given.shape not in ((3,), (3, 3), (4, 4)):
+            raise UserError(
+                f"the head has shape {given.shape}; expected a 3x3 or 4x4 matrix, or three angles in degrees"
+            )
+        if not np.isfinite(given).all():
+            raise UserError("the head's matrix is not finite; expected a rotation: check the tracker")
+        if given.ndim == 1:
+            return float(given[0]), float(given[1]), float(given[2])
+        u, scales, v = np.linalg.svd(given[:3, :3])
+        if scales[2] <= _SINGULAR * scales[0] or np.linalg.det(u @ v) < 0:
+            raise UserError("the head's matrix is singular or mirrored; expected a rotation: check the tracker")
+        x, y, z = Rotation.from_matrix(u @ v).as_euler("xyz", degrees=True)
         return float(x), float(y), float(z)
+
+    def calibrated(self, heads: Iterable[Any]) -> BlendshapeMapper:
+        """The mapper for which the mean direction of some heads, as :meth:`angles` takes them, is straight ahead.
+
+        Raises: UserError when there are none.
+        """
+        angles = [self.angles(head) for head in heads]
+        if not angles:
+            raise UserError("no head to calibrate with; expected a tracked face that looks straight ahead")
+        x, y, z = np.mean(angles, axis=0)
+        return replace(self, neutral=(float(x), float(y), float(z)))
 
     def __call__(
         self,
-        blendshapes: Mapping[str, float],
-        head: Float[np.ndarray, "3 3"] | None = None,
+        blendshapes: Any,
+        head: Any = None,
         breathing: float = 0.0,
     ) -> Float[Tensor, "45"]:
         """The pose of one frame, within its ranges.
 
         Args:
-            blendshapes: by ARKit's names, each in [0, 1]; names that are absent count as 0, others are ignored
-                (trackers add ``_neutral``).
-            head: rotation matrix of the head, None for none.
+            blendshapes: a mapping by ARKit's names, or another tracker's (:func:`thadistill.drive.names.arkit`); absent
+                names count as 0, unknown ones are ignored unless all are.
+            head: what :meth:`angles` takes, None for none.
             breathing: in [0, 1], see :func:`breathing`.
 
-        Raises: UserError when a blendshape is not a finite number.
+        Raises: UserError when a blendshape or the head is not finite, the head is no rotation, or all names are unknown.
         """
-        b = {name: float(blendshapes.get(name, 0.0)) for name in BLENDSHAPES}
-        wrong = next((name for name, value in b.items() if not math.isfinite(value)), None)
-        if wrong is not None:
-            raise UserError(f"blendshape {wrong} is {b[wrong]}; expected a number from 0 to 1: check the tracker")
+        b = _ABSENT | arkit(blendshapes)
         smile = (b["mouthSmileLeft"] + b["mouthSmileRight"]) / 2 + b["mouthShrugUpper"]
         values = self._eyes_and_brows(b, smile) | _irises(b) | _mouth(b, smile) | self._rotation(head)
         values["breathing"] = breathing
-        pose = POSE_PARAMETERS.rest()[0]
+        pose = np.zeros(len(POSE_PARAMETERS), np.float32)
         for name, value in values.items():
-            pose[POSE_PARAMETERS.index(name)] = value
-        return POSE_PARAMETERS.clamp(pose)
+            pose[_INDEX[name]] = value
+        return torch.from_numpy(np.clip(pose, _LOW, 1))
 
     def _eyes_and_brows(self, b: Mapping[str, float], smile: float) -> dict[str, float]:
         smiling = _ramp(smile, 0.4, 0.6)  # a smile closes eyes and lifts brows happily
@@ -116,7 +136,7 @@ class BlendshapeMapper:
             }
         return values
 
-    def _rotation(self, head: np.ndarray | None) -> dict[str, float]:
+    def _rotation(self, head: Any) -> dict[str, float]:
         if head is None:
             return {}
         x, y, z = (np.array(self.angles(head)) - self.neutral) / _FULL_TURN
@@ -158,14 +178,39 @@ def _mouth(b: Mapping[str, float], smile: float) -> dict[str, float]:
     }
 
 
+def _free_faces() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """For each face of the cube of weights but the corner 0: least squares as ``linear @ shape + offset``, and the way that
+    the price on weight moves it, per distance; see :func:`_vowels`."""
+    linear, offset, price, stretch = [], [], [], []
+    for kinds in itertools.product((0, 1, None), repeat=4):  # None: free
+        free = np.array([kind is None for kind in kinds])
+        fixed = np.array([kind == 1 for kind in kinds], dtype=float)
+        rows = _VOWELS[free]
+        inverse = np.linalg.inv(rows @ rows.T)
+        expand = np.eye(4)[:, free]
+        linear.append(expand @ inverse @ rows)
+        offset.append(fixed - expand @ inverse @ rows @ (fixed @ _VOWELS))
+        price.append(_SPARSITY * expand @ inverse.sum(axis=1))
+        stretch.append(1 / math.sqrt(1 - _SPARSITY**2 * inverse.sum()))
+    return np.array(linear), np.array(offset), np.array(price), np.array(stretch)
+
+
+_LINEAR, _OFFSET, _PRICE, _STRETCH = _free_faces()
+
+
 def _vowels(shape: Float[np.ndarray, "4"]) -> list[float]:
-    """Weights in [0, 1] of the four vowels whose sum is nearest ``shape``, with a small price on weight."""
+    """Weights d in [0, 1] of the four vowels with the least ``|d _VOWELS - shape| + _SPARSITY sum(d)``.
 
-    def cost(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        off = weights @ _VOWELS - shape
-        distance = math.sqrt(float(off @ off) + 1e-12)  # smooth where it is 0
-        return distance + _SPARSITY * float(weights.sum()), _VOWELS @ off / distance + _SPARSITY
-
-    # from 0, as the demos begin: the cost has a kink where the fit is exact, and other starts stop at other vowels
-    found = minimize(cost, np.zeros(4), jac=True, bounds=[(0, 1)] * 4, method="L-BFGS-B")
-    return [float(weight) for weight in found.x]
+    The cost is convex, so its minimum is the best point among those that are stationary on their face of the cube of
+    weights. On a face (some weights fixed at 0 or 1, A the rows of the free ones, p what least squares leaves over) such a
+    point is known in closed form: least squares minus ``_SPARSITY r G 1``, where ``G = (A A')^-1`` and
+    ``r = |p| / sqrt(1 - _SPARSITY^2 1'G1)`` is the distance there. All 81 are tried at once. The demos' minimiser
+    sometimes stops short of it.
+    """
+    weights = _LINEAR @ shape + _OFFSET
+    distance = np.linalg.norm(weights @ _VOWELS - shape, axis=1) * _STRETCH
+    weights -= distance[:, None] * _PRICE
+    inside = ((weights >= -1e-9) & (weights <= 1 + 1e-9)).all(axis=1)
+    weights = weights[inside].clip(0, 1)
+    cost = np.linalg.norm(weights @ _VOWELS - shape, axis=1) + _SPARSITY * weights.sum(axis=1)
+    return [float(weight) for weight in weights[np.argmin(cost)]]

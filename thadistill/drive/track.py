@@ -1,9 +1,10 @@
-"""Track: poses over time, read from files and resampled to any frame rate."""
+"""Track: poses over time, read from files of every kind and resampled to any frame rate."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,19 @@ from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from thadistill.data.poses import check_poses, load_poses
+from thadistill.drive import captures
+from thadistill.drive.blendshapes import BlendshapeMapper
+from thadistill.drive.face_tracker import FaceTracker
+from thadistill.drive.face_video import faces_in_video
+from thadistill.drive.live_link import is_live_link, read_live_link
+from thadistill.drive.protocols import Face
+from thadistill.drive.sound import VowelTracker, mouth_pose, read_samples
 from thadistill.errors import UserError
 from thadistill.pose import POSE_PARAMETERS
 
-READ = (".npy", ".pt", ".csv", ".json")
+POSES = (".npy", ".pt", ".csv", ".json")
+SOUND = (".wav", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".flac")
+VIDEO = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".mpg")
 
 
 @dataclass(frozen=True)
@@ -61,23 +71,78 @@ class Track:
         return POSE_PARAMETERS.clamp(torch.from_numpy(values).float())
 
 
-def read_track(path: str | Path, fps: float = 20.0) -> Track:
+def read_track(path: str | Path, fps: float = 20.0, mapper: BlendshapeMapper | None = None) -> Track:
     """Reads a track.
 
     Args:
-        path: ``.npy``, ``.pt`` or ``.csv`` with a row of 45 values per pose, or ``.json``: a list of poses, or an object
-            with ``poses`` and an ``fps`` of its own. A pose there is a list of 45 values, or an object of values by name
-            (missing ones rest), with its ``time`` in seconds if it has one: ``{"time": 0.5, "pose": ...}``.
+        path: poses: ``.npy``, ``.pt`` or ``.csv`` with a row of 45 values per pose, or ``.json``: a list of poses, or an
+            object with ``poses`` and an ``fps`` of its own. A pose there is a list of 45 values, or an object of values by
+            name (missing ones rest), with its ``time`` in seconds if it has one: ``{"time": 0.5, "pose": ...}``.
+            Or what makes poses: a capture of a tracker (``.jsonl``, ``.pcap``, ``.txt``: :mod:`thadistill.drive.captures`;
+            the ``.csv`` of Live Link Face), a video of a face (VIDEO), sound (SOUND, which moves the mouth alone).
         fps: poses a second, where the file does not say.
+        mapper: what turns faces into poses; None is the default.
 
-    Raises: UserError when the file is missing, unreadable, or has a pose that is not finite or out of range.
+    Raises: UserError when the file is missing, unreadable, or has a pose that is not finite or out of range, or no face.
     """
     path = Path(path)
-    if path.suffix != ".json":
-        poses = load_poses(path)
-        return Track(poses, np.arange(len(poses)) / fps)
+    suffix = path.suffix.lower()
+    if suffix not in (*POSES, *captures.READ, *SOUND, *VIDEO):
+        known = " ".join((*POSES, *captures.READ, *SOUND, *VIDEO))
+        raise UserError(f"{path}; expected poses, a capture, a video of a face or sound: {known}")
     if not path.is_file():
         raise UserError(f"{path} does not exist; expected a file of poses: check poses=")
+    mapper = mapper or BlendshapeMapper()
+    if suffix in captures.READ:
+        return _of_faces(captures.read_capture(path), mapper, path, begins=False)
+    if suffix in VIDEO:
+        with FaceTracker() as tracker:
+            return _of_faces(faces_in_video(path, tracker), mapper, path, begins=True)
+    if suffix in SOUND:
+        return _of_sound(path)
+    if suffix == ".csv" and is_live_link(path):
+        return _of_faces(read_live_link(path), mapper, path, begins=False)
+    if suffix != ".json":
+        poses = load_poses(path)
+        return Track(poses, np.arange(len(poses)) / fps)
+    return _of_json(path, fps)
+
+
+def _of_faces(faces: Iterable[tuple[float, Face | None]], mapper: BlendshapeMapper, path: Path, begins: bool) -> Track:
+    """Where no face is seen the last pose is held; ``begins``: the track begins at 0 s, not with the first face."""
+    poses: list[Tensor] = []
+    times: list[float] = []
+    seen = 0
+    for seconds, face in faces:
+        if times and seconds <= times[-1]:
+            continue  # packets that arrived together
+        if face is not None:
+            seen += 1
+            pose = mapper(face.blendshapes, face.head)
+            for name, value in face.pose.items():
+                pose[POSE_PARAMETERS.index(name)] = value
+        elif begins:
+            pose = poses[-1] if poses else POSE_PARAMETERS.rest()[0]
+        else:
+            continue
+        poses.append(pose)
+        times.append(seconds)
+    if not seen:
+        raise UserError(f"{path} shows no face in {len(times)} images; expected one that looks at the camera")
+    return Track(torch.stack(poses), np.array(times) - (0.0 if begins else times[0]))
+
+
+def _of_sound(path: Path) -> Track:
+    tracker = VowelTracker()
+    heard = [vowels for piece in read_samples(path) for vowels in tracker.feed(piece)]
+    if not heard:
+        raise UserError(f"{path} has less than a syllable of sound; expected speech")
+    rest = POSE_PARAMETERS.rest()
+    poses = torch.cat([rest, *(mouth_pose(vowels)[None] for _, vowels in heard)])
+    return Track(poses, np.array([0.0, *(seconds for seconds, _ in heard)]))
+
+
+def _of_json(path: Path, fps: float) -> Track:
     try:
         content = json.loads(path.read_text())
     except ValueError as error:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from thadistill.drive.soundtrack import CODECS, Soundtrack
 from thadistill.errors import UserError
 from thadistill.files import replacing
 
@@ -50,7 +51,9 @@ class Sink(Protocol):
 
 
 @contextlib.contextmanager
-def open_video(out: str | Path, fps: float, background: np.ndarray | None = None) -> Iterator[Sink]:
+def open_video(
+    out: str | Path, fps: float, background: np.ndarray | None = None, sound: Path | None = None
+) -> Iterator[Sink]:
     """A file that takes frames; it appears under its name, whole, once the block has ended without an error.
 
     Args:
@@ -59,6 +62,7 @@ def open_video(out: str | Path, fps: float, background: np.ndarray | None = None
         fps: frames a second.
         background: what frames are laid on, RGB of one pixel or of the frame's size; None keeps their alpha where the
             format has it, and lays them on white where it has not.
+        sound: a file whose sound goes into a .mp4, .mov or .webm; it ends with the frames. Other formats have none.
 
     Raises: UserError when the format is unknown, PyAV is missing, or the file cannot be written.
     """
@@ -87,7 +91,8 @@ def open_video(out: str | Path, fps: float, background: np.ndarray | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, av.open(str(temporary), "w", format=format.container) as container:
-            video = _Video(container, format, fps, background)
+            codec = None if sound is None else CODECS.get(path.suffix)
+            video = _Video(container, format, fps, background, None if codec is None else (sound, codec))
             yield video
             video.finish()
     except (av.FFmpegError, FileExistsError, NotADirectoryError, PermissionError) as error:
@@ -105,11 +110,20 @@ def laid_on(frame: RGBA, background: UInt8[np.ndarray, "*place 3"]) -> UInt8[np.
 class _Video:
     """A video file being written."""
 
-    def __init__(self, container: Any, format: Format, fps: float, background: np.ndarray | None) -> None:
+    def __init__(
+        self,
+        container: Any,
+        format: Format,
+        fps: float,
+        background: np.ndarray | None,
+        sound: tuple[Path, str] | None = None,
+    ) -> None:
         self.container, self.format, self.fps = container, format, Fraction(fps).limit_denominator(1001)
         self.background = _white() if background is None and not format.alpha else background
         self.stream: Any = None
         self.graph: Any = None
+        self.sound = sound
+        self.soundtrack: Soundtrack | None = None
         self.count = 0
 
     def write(self, frame: RGBA) -> None:
@@ -123,6 +137,8 @@ class _Video:
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgba" if alpha else "rgb24")
         picture.pts, picture.time_base = self.count, 1 / self.fps
         self.count += 1
+        if self.soundtrack is not None:
+            self.soundtrack.until(float(self.count / self.fps))
         if self.graph is not None:
             self.graph.push(picture)
             self._drain()
@@ -137,6 +153,8 @@ class _Video:
             self.graph.push(None)
             self._drain()
         self.container.mux(self.stream.encode(None))
+        if self.soundtrack is not None:
+            self.soundtrack.finish()
 
     def _open(self, width: int, height: int, alpha: bool) -> None:
         import av
@@ -146,6 +164,8 @@ class _Video:
             pixels = {"yuva420p": "yuv420p", "yuva444p10le": "yuv444p10le", "rgba": "rgb24"}.get(pixels, pixels)
         self.stream = self.container.add_stream(name, rate=self.fps, options=dict(self.format.options))
         self.stream.width, self.stream.height, self.stream.pix_fmt = width, height, pixels
+        if self.sound is not None:
+            self.soundtrack = Soundtrack(self.sound[0], self.container, self.sound[1])
         if name != "gif":
             return
         self.graph = av.filter.Graph()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from thadistill.errors import UserError
 from thadistill.images import IMAGE_SIZE, Region, to_rgba8
 from thadistill.outputs import StudentOutput
-from thadistill.pose import POSE_SIZE
+from thadistill.pose import PoseLike, as_poses, check_finite
 from thadistill.runtime.pixels import to_pixels
 from thadistill.student import CharacterModel
 
@@ -39,7 +39,9 @@ class Runtime(nn.Module):
         crop: compute and show only this rectangle; None is the whole image.
         reuse: answer a pose equal to the last one with the last frame, and keep the face while its 39 values stand.
 
-    Frames carry no gradients. A frame's tensors are shared with the next equal one: don't write into them.
+    Poses are tensors, arrays or lists of any precision, one [45] or several [n, 45]; another width, and values that are not
+    finite, are refused (UserError). Frames carry no gradients. A frame's tensors are shared with the next equal one: don't
+    write into them.
     """
 
     name = "runtime"
@@ -50,30 +52,35 @@ class Runtime(nn.Module):
         self.reuse = reuse
         self.device = model.image.device
         self._last: dict[str, tuple[Tensor, object]] = {}
+        self._given = torch.zeros(0, device=self.device)  # poses are taken to its precision and place
 
     @torch.no_grad()
-    def forward(self, pose: Float[Tensor, "n 45"]) -> StudentOutput:
+    def forward(self, pose: PoseLike) -> StudentOutput:
         """The poses' frames, every plane 512x512; what the crop or the visible region leaves out is transparent."""
-        kept = self._kept("planes", pose)
-        return kept if isinstance(kept, StudentOutput) else self._keep("planes", pose, self._planes(pose))
+        poses = self._checked(pose)
+        kept = self._kept("planes", poses)
+        return kept if isinstance(kept, StudentOutput) else self._keep("planes", poses, self._planes(poses))
 
-    def rgba8(self, pose: Float[Tensor, "*n 45"]) -> UInt8[np.ndarray, "h w 4"]:
+    def rgba8(self, pose: PoseLike) -> UInt8[np.ndarray, "h w 4"]:
         """One pose's frame (the crop) as straight 8-bit sRGB RGBA."""
         return self._eight_bit(pose, bgra=False)
 
-    def bgra8(self, pose: Float[Tensor, "*n 45"]) -> UInt8[np.ndarray, "h w 4"]:
+    def bgra8(self, pose: PoseLike) -> UInt8[np.ndarray, "h w 4"]:
         """One pose's frame (the crop) as straight 8-bit sRGB BGRA."""
         return self._eight_bit(pose, bgra=True)
 
     @torch.no_grad()
-    def _eight_bit(self, pose: Tensor, bgra: bool) -> np.ndarray:
-        if pose.numel() != POSE_SIZE:
-            raise UserError(f"{pose.numel() // POSE_SIZE} poses; expected one: call it once per pose")
-        one = pose.reshape(1, POSE_SIZE)
+    def _eight_bit(self, pose: PoseLike, bgra: bool) -> np.ndarray:
+        one = self._checked(pose)
+        if len(one) != 1:
+            raise UserError(f"{len(one)} poses; expected one: call it once per pose")
         kind = "bgra" if bgra else "rgba"
         kept = self._kept(kind, one)
         pixels = kept if isinstance(kept, np.ndarray) else self._keep(kind, one, self._pixels(one, bgra))
         return pixels.copy() if self.reuse else pixels  # a caller may draw into its frame
+
+    def _checked(self, pose: PoseLike) -> Float[Tensor, "n 45"]:
+        return check_finite(as_poses(pose, self._given))
 
     def _kept(self, kind: str, pose: Tensor) -> object:
         if self.reuse and kind in self._last and torch.equal(self._last[kind][0], pose):

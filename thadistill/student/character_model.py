@@ -21,7 +21,7 @@ from thadistill.errors import UserError, check_positive
 from thadistill.files import replacing
 from thadistill.images import IMAGE_SIZE, STUDENT_FACE_REGION, load_character, to_rgba8
 from thadistill.outputs import StudentOutput
-from thadistill.pose import FACIAL_SIZE, POSE_SIZE
+from thadistill.pose import FACIAL_SIZE, POSE_SIZE, PoseLike, as_poses
 from thadistill.student.body_rotator import BodyRotator
 from thadistill.student.face_morpher import FaceMorpher
 from thadistill.student.published import BODY_MORPHER, FACE_MORPHER, IMAGE, is_published, load_layers_model
@@ -49,10 +49,17 @@ class CharacterModel(nn.Module):
         self.face_morpher = face_morpher
         self.body_rotator = body_rotator
 
-    def forward(self, pose: Float[Tensor, "n 45"]) -> StudentOutput:
-        """Poses the character (THA4 section 4): face painted and pasted, then warped and painted over."""
-        face = self.face_morpher(pose[:, :FACIAL_SIZE])
-        motion = self.body_rotator(pose)
+    def forward(self, pose: PoseLike) -> StudentOutput:
+        """Poses the character (THA4 section 4): face painted and pasted, then warped and painted over.
+
+        Args:
+            pose: [n, 45] or [45], a tensor, array or list.
+
+        Raises: UserError for another width.
+        """
+        poses = as_poses(pose, self.image)
+        face = self.face_morpher(poses[:, :FACIAL_SIZE])
+        motion = self.body_rotator(poses)
         posed = self.body_rotator.render(motion, STUDENT_FACE_REGION.paste(self.image, face))
         return StudentOutput(posed.blended, posed.warped, motion.grid_change, motion.color_change, motion.alpha, face)
 

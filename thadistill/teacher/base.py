@@ -6,6 +6,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,12 +14,14 @@ from torch import Tensor, nn
 
 from thadistill.errors import UserError
 from thadistill.outputs import TeacherOutput
+from thadistill.pose import as_poses
 
 
 class Teacher(nn.Module):
-    """A function of a character image and a pose.
+    """A function of a character image and a pose: ``teacher(image, pose)``.
 
-    ``name`` says which one ("tha3/separable_float"); ``alpha_channels`` is 4 for THA3 and 1 for the others.
+    Poses may be a tensor, array or list of any precision, one [45] or several [n, 45]; another width is refused
+    (UserError). ``name`` says which one ("tha3/separable_float"); ``alpha_channels`` is 4 for THA3 and 1 for the others.
     """
 
     name: str
@@ -28,6 +31,7 @@ class Teacher(nn.Module):
         super().__init__()
         self.name = name
         self.alpha_channels = alpha_channels
+        self.register_forward_pre_hook(_with_poses, with_kwargs=True)
 
     @abstractmethod
     def forward(self, image: Float[Tensor, "b 4 512 512"], pose: Float[Tensor, "n 45"]) -> TeacherOutput:
@@ -69,6 +73,14 @@ class Teacher(nn.Module):
             digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)};".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+
+def _with_poses(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A call's arguments with its poses as networks take them."""
+    image = named["image"] if "image" in named else given[0]
+    if "pose" in named:
+        return given, named | {"pose": as_poses(named["pose"], image)}
+    return (given[0], as_poses(given[1], image), *given[2:]), named
 
 
 def check_batch(image: Tensor, pose: Tensor) -> None:
