@@ -144,7 +144,7 @@ def test_latency_is_numpys_quantile() -> None:
 def test_a_slow_sink_shows_the_newest() -> None:
     sink = Kept(slow_s=0.05)
     began = time.monotonic()
-    with Player(None, sink) as player:
+    with Player(None, sink, smoothing=0.0) as player:
         for step in range(100):
             player.show(pose_with(head_y=step / 100))
             time.sleep(0.005)

@@ -37,8 +37,10 @@ def run(config: DictConfig, out: Path) -> None:
     sink = open_sink(str(config.sink), _sink_options(config, students))
     runtime = compile_model(students[0].model, config.runtime) if sink.takes_frames else None
     record = None if config.record is None else str(config.record)
+    smoothing = float(config.smoothing)
     began = time.monotonic()
-    with _interruptible() as stop, Player(runtime, sink, source.drives, record) as player, _StatusLine() as line:
+    player = Player(runtime, sink, source.drives, smoothing, record)
+    with _interruptible() as stop, player, _StatusLine() as line:
         status = drive(source, player, stop, line.show)
     console.print(_summary(status, player, time.monotonic() - began), soft_wrap=True)
 
@@ -57,6 +59,7 @@ def _source_options(config: DictConfig) -> SourceOptions:
         camera=_number(config.camera) or 0,
         microphone=_number(config.microphone),
         path=config.path,
+        calibrate_s=float(config.calibrate_s),
         poses_fps=float(config.poses_fps),
         loop=config.loop,
         mirror=config.mirror,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from typing import Final, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from thadistill.drive.blendshapes import breathing
+from thadistill.drive.motion import Blinks, PoseFilter
 from thadistill.pose import POSE_PARAMETERS, POSE_SIZE
 
 State = Literal["waiting", "driven", "held", "resting"]
@@ -22,7 +22,6 @@ RETURN_S: Final = 0.6  # a source that is back is approached gently for this lon
 RETURN_EASE_S: Final = 0.2  # time constant at the beginning of that
 SILENT_S: Final = 0.25  # without a pose for this long, the last one is held
 IDLE_EASE_S: Final = 0.3  # time constant of idle motion's coming and going
-_CLOSING_S, _CLOSED_S, _OPENING_S = 0.08, 0.04, 0.15
 _BREATHING = POSE_PARAMETERS.index("breathing")
 _WINKS = [POSE_PARAMETERS.index(f"eye_wink_{side}") for side in ("left", "right")]
 _LIDS = [
@@ -33,26 +32,29 @@ _LIDS = [
 
 
 class Follower:
-    """Follows the poses of a source: holds the last one for a second, then eases to rest, and comes back smoothly.
+    """Follows the poses of a source, smoothed: holds the last for a second, then eases to rest, and comes back gently.
 
     What the source does not drive breathes and blinks by itself, as everything does while the source is gone.
 
     Args:
         drives: the parameters that the source sets.
+        smoothing: 0 (none) to 1 (strong), see :class:`thadistill.drive.motion.PoseFilter`.
         seed: of the moments of idle blinks.
 
     Times are seconds of one clock; those of successive calls must not decrease.
     """
 
-    def __init__(self, drives: frozenset[str] = frozenset(POSE_PARAMETERS), seed: int = 0) -> None:
+    def __init__(
+        self, drives: frozenset[str] = frozenset(POSE_PARAMETERS), smoothing: float = 0.0, seed: int = 0
+    ) -> None:
         self._breathes = "breathing" not in drives
-        self._blinks = not any(POSE_PARAMETERS[index] in drives for index in _LIDS)
+        self._blind = not any(POSE_PARAMETERS[index] in drives for index in _LIDS)
         self._target: np.ndarray = np.zeros(POSE_SIZE)
         self._current: np.ndarray = np.zeros(POSE_SIZE)
         self._seen = self._found = self._asked = -math.inf
         self._breath = self._blink = 0.0  # strengths of idle motion
-        self._random = random.Random(seed)
-        self._next_blink = -math.inf
+        self._filter = PoseFilter(smoothing)
+        self._blinks_at = Blinks(seed=seed)
 
     def track(self, pose: Float[Tensor, " 45"], time: float) -> None:
         """Takes the source's newest pose; one that is older than the last is left out."""
@@ -60,7 +62,9 @@ class Follower:
             return
         if time - self._seen > HOLD_S:
             self._found = time
-        self._target = POSE_PARAMETERS.clamp(pose.float()).numpy().astype(float)
+            self._filter.reset()
+        smooth = self._filter.next(pose.float(), time)
+        self._target = POSE_PARAMETERS.clamp(smooth).numpy().astype(float)
         self._seen = time
 
     def state(self, time: float) -> State:
@@ -80,9 +84,9 @@ class Follower:
         pose = self._current.copy()
         idle = 1 - math.exp(-step / IDLE_EASE_S)
         self._breath += idle * (float(self._breathes or gone) - self._breath)
-        self._blink += idle * (float(self._blinks or gone) - self._blink)
+        self._blink += idle * (float(self._blind or gone) - self._blink)
         pose[_BREATHING] = max(pose[_BREATHING], self._breath * breathing(time))
-        closed = self._blink * self._lid(time)
+        closed = self._blink * self._blinks_at.at(time)
         for wink in _WINKS:
             pose[wink] = max(pose[wink], closed)
         return torch.from_numpy(pose).float()
@@ -91,16 +95,3 @@ class Follower:
         """The share of the way to a source that is back made in a step: little at first, then all."""
         constant = max(0.0, 1 - (time - self._found) / RETURN_S) * RETURN_EASE_S
         return 1 - math.exp(-step / constant) if constant > 0 else 1.0
-
-    def _lid(self, time: float) -> float:
-        """How far the lids are closed, from 0 to 1."""
-        into = time - self._next_blink
-        if into > _CLOSING_S + _CLOSED_S + _OPENING_S:
-            often = self._random.random() < 0.15  # now and then two in a row
-            self._next_blink = time + (0.12 if often else self._random.uniform(1.8, 5.4))
-            return 0.0
-        if into < 0:
-            return 0.0
-        if into < _CLOSING_S:
-            return into / _CLOSING_S
-        return min(1.0, 1 - (into - _CLOSING_S - _CLOSED_S) / _OPENING_S)

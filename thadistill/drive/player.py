@@ -114,7 +114,8 @@ class Player:
     Args:
         runtime: the character, such as ``CharacterModel.load(DIR).compile("reduced")``; None for a sink that takes poses.
         sink: where it is shown, such as :func:`thadistill.drive.open_sink` gives.
-        drives: what the poses set; the rest moves by itself. See :class:`thadistill.drive.follower.Follower`.
+        drives, smoothing: what the poses set, the rest moves by itself; 0 (none) to 1 (strong). See
+            :class:`thadistill.drive.follower.Follower`.
         record: also writes the poses that were shown, into this ``.json`` file.
 
     Example:
@@ -129,6 +130,7 @@ class Player:
         runtime: Runtime | None,
         sink: Sink,
         drives: frozenset[str] = frozenset(POSE_PARAMETERS),
+        smoothing: float = 0.5,
         record: str | None = None,
     ) -> None:
         if sink.takes_frames and runtime is None:
@@ -137,7 +139,7 @@ class Player:
         self.latency = Latency()
         self._runtime = runtime if sink.takes_frames else None
         self._recording = None if record is None else Recording(record)
-        self._follower = Follower(drives)
+        self._follower = Follower(drives, smoothing)
         self._poses: Latest[TimedPose] = Latest()
         self._shown: Latest[Shown] = Latest()
         self._ending = threading.Event()

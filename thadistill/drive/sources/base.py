@@ -66,6 +66,8 @@ class SourceOptions:
         camera: number or path of the camera.
         microphone: number or name of an input; None is the system's default.
         path: the file of ``file`` and ``audio``; ``audio`` without one listens to the microphone.
+        calibrate_s: the head's mean direction over this long from the first face on counts as straight ahead; 0: the
+            mapper's own.
         poses_fps: poses a second, where a file does not say.
         loop: begin a file again at its end.
         mirror: whether a camera's face moves the character as a mirror image does.
@@ -78,6 +80,7 @@ class SourceOptions:
     camera: int | str = 0
     microphone: int | str | None = None
     path: str | None = None
+    calibrate_s: float = 0.0
     poses_fps: float = 20.0
     loop: bool = False
     mirror: bool = True
