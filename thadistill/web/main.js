@@ -20,7 +20,7 @@ import { PosePanel } from './ui/pose_panel.js';
 import { PRESETS } from './ui/presets.js';
 import { RemotePanel } from './ui/remote_panel.js';
 import { ScenePanel } from './ui/scene_panel.js';
-import { languageNow, setLanguage, t } from './ui/texts.js';
+import { inLanguage, languageNow, setLanguage, t } from './ui/texts.js';
 
 /**
  * @typedef {import('./character.js').Character} Character
@@ -102,7 +102,7 @@ async function showOrComplain(open) {
     notices.say(t('loaded', { name: player.character?.name ?? '' }));
   } catch (error) {
     const kept = player.character ? ` ${t('keptCharacter', { name: player.character.name })}` : '';
-    notices.complain('brokenCharacter', `${messageOf(error)}.${kept}`);
+    notices.complain('brokenCharacter', `${inLanguage(messageOf(error))}${t('fullStop')}${kept}`);
   }
   fillMenu();
 }
@@ -198,7 +198,7 @@ function listen() {
   player.addEventListener('trouble', (event) => {
     const { detail } = /** @type {CustomEvent<string>} */ (event);
     if (player.engine) {
-      notices.complain('failed', `${t('engineFailed', { engine: t(`engine_${player.engine.name}`) })} (${detail})`);
+      notices.complain('failed', `${t('engineFailed', { engine: t(`engine_${player.engine.name}`) })} (${inLanguage(detail)})`);
     } else notices.block('noEngine', detail);
   });
   addEventListener('hashchange', () => {

@@ -194,6 +194,7 @@ export const en = {
   loaded: '{name} is here',
   brokenCharacter: 'This character cannot be shown',
   keptCharacter: '{name} stays.',
+  fullStop: '.',
   noCharacters: 'No character here yet',
   noCharactersHint: 'Drop a character file (NAME.safetensors) on the page, or open one. Make one with:',
   noEngine: 'The character cannot be drawn here',

@@ -195,6 +195,7 @@ export const ja = {
   loaded: '{name} を読み込みました',
   brokenCharacter: 'このキャラクターは表示できません',
   keptCharacter: '{name} のまま続けます。',
+  fullStop: '。',
   noCharacters: 'キャラクターがまだありません',
   noCharactersHint: 'キャラクターファイル（名前.safetensors）をドロップするか、開いてください。作成するには：',
   noEngine: 'ここではキャラクターを描画できません',
