@@ -6,6 +6,7 @@ import socket
 import struct
 import sys
 import types
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -70,7 +71,7 @@ def test_a_file_that_breaks_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sink", "options", "message"),
     [
-        ("tv", {}, "sink=tv; expected one of browser, virtualcam, vmc, stdout, or a file"),
+        ("tv", {}, "sink=tv; expected one of browser, virtualcam, ndi, vmc, stdout, or a file"),
         ("a.avi", {}, "expected an ending of .mp4"),
         ("a.png", {}, "expected a pattern"),
         ("vmc", {"to": "here"}, "to=here; expected an address and a port"),
@@ -138,6 +139,60 @@ def test_virtual_cameras_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
     with pytest.raises(UserError, match="pip install"):
         open_sink("virtualcam").__enter__()
+
+
+def test_ndi_keeps_transparency(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against stand-ins: cyndilib brings a runtime that is not free software, so that the tests do not install it."""
+    sent: list[np.ndarray] = []
+    told: dict[str, object] = {}
+
+    class Frame:
+        def set_resolution(self, width: int, height: int) -> None:
+            told["size"] = width, height
+
+        def set_frame_rate(self, rate: Fraction) -> None:
+            told["rate"] = rate
+
+        def set_fourcc(self, fourcc: str) -> None:
+            told["format"] = fourcc
+
+    class Sender:
+        def __init__(self, name: str, clock_video: bool, clock_audio: bool) -> None:
+            told["name"] = name
+
+        def set_video_frame(self, frame: Frame) -> None:
+            told["frame"] = frame
+
+        def open(self) -> None:
+            told["open"] = True
+
+        def close(self) -> None:
+            told["open"] = False
+
+        def write_video(self, data: np.ndarray) -> None:
+            sent.append(data.copy())
+
+        def get_num_connections(self, timeout_ms: int) -> int:
+            return 2
+
+    for name, content in (
+        ("sender", {"Sender": Sender}),
+        ("video_frame", {"VideoSendFrame": Frame}),
+        ("wrapper.ndi_structs", {"FourCC": types.SimpleNamespace(RGBA="RGBA")}),
+    ):
+        monkeypatch.setitem(sys.modules, f"cyndilib.{name}", types.SimpleNamespace(**content))
+    given = shown(0.0)
+    with open_sink("ndi", SinkOptions(fps=30.0)) as sink:
+        sink.take(given)
+        assert sink.status() == "2 watching"
+    assert told | {"frame": None} == {
+        "size": (512, 512), "rate": 30, "format": "RGBA", "name": "thadistill", "open": False, "frame": None
+    }  # fmt: skip
+    assert given.frame is not None
+    np.testing.assert_array_equal(sent[0], given.frame.ravel())
+    monkeypatch.setitem(sys.modules, "cyndilib.sender", None)
+    with pytest.raises(UserError, match=r"pip install 'thadistill\[ndi\]'"):
+        open_sink("ndi").__enter__()
 
 
 def test_osc_is_that_of_its_specification() -> None:

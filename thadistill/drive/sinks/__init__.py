@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from thadistill.drive.sinks.base import Shown, Sink
 from thadistill.drive.sinks.file import FileSink
+from thadistill.drive.sinks.ndi import NdiSink
 from thadistill.drive.sinks.virtual_camera import VirtualCamera
 from thadistill.drive.sinks.vmc import PORT, VmcSink
 from thadistill.drive.video import FORMATS, read_background
@@ -16,7 +17,7 @@ from thadistill.images import IMAGE_SIZE
 
 __all__ = ["SINKS", "Shown", "Sink", "SinkOptions", "open_sink"]
 
-SINKS = ("browser", "virtualcam", "vmc", "stdout")
+SINKS = ("browser", "virtualcam", "ndi", "vmc", "stdout")
 _LIVE_FPS, _VIDEO_FPS = 60.0, 30.0
 
 
@@ -64,6 +65,8 @@ def open_sink(sink: str, options: SinkOptions | None = None) -> Sink:
     background = read_background(plain, IMAGE_SIZE, IMAGE_SIZE)
     if sink == "virtualcam":
         return VirtualCamera(fps, background)
+    if sink == "ndi":
+        return NdiSink(fps, background)
     if sink != "stdout" and "." not in sink:
         raise UserError(
             f"sink={sink}; expected one of {', '.join(SINKS)}, or a file's name that ends in {', '.join(FORMATS)}"
