@@ -156,12 +156,27 @@ SCHEMA: dict[str, Kind] = {
     "dtype": one_of("float32", "float16"),
     "outputs": some_of("rgba", "posed", "warped", "grid_change", "color_change", "alpha", "face", least=1),
     "background": or_null(TEXT),
-    "fps": RATE,
+    "fps": or_null(RATE),  # null in drive alone
     "poses_fps": RATE,
     "side_by_side": FLAG,
     "eyebrow_down": one_of("angry", "troubled", "serious", "lowered"),
     "wink": one_of("normal", "relaxed"),
     "port": Kind("a number from 0 (any free one) to 65535", lambda v: _is_whole(v) and 0 <= v <= 65535),
+    "source": TEXT,
+    "sink": TEXT,
+    "record": or_null(TEXT),
+    "to": TEXT,
+    "phone": or_null(TEXT),
+    "listen": TEXT,
+    "listen_port": or_null(whole(1, 65535)),
+    "camera": either(TEXT, whole(0)),
+    "microphone": or_null(either(TEXT, whole(0))),
+    "smoothing": SHARE,
+    "calibrate_s": number_from(0),
+    "loop": FLAG,
+    "mirror": FLAG,
+    "eyebrow_down": one_of("angry", "troubled", "serious", "lowered"),
+    "wink": one_of("normal", "relaxed"),
     "head": or_null(each(Kind("a number", _is_number))),
     "open": FLAG,
     "single": FLAG,
@@ -294,6 +309,8 @@ def _check_together(config: DictConfig) -> None:
     head = config.get("head")
     if head is not None and len(head) != 4:
         raise UserError(f"head={list(head)}; expected [left,top,right,bottom] in pixels")
+    if config.get("fps", 0) is None and "sink" not in config:
+        raise UserError(f"fps=null; expected {RATE.expected}")
     mask = config.get("face_mask")  # whether prepare makes one; elsewhere a file
     if mask is not None and isinstance(mask, bool) != ("image" in config):
         raise UserError(f"face_mask={mask}; expected {'true or false' if 'image' in config else 'a PNG, or null'}")

@@ -46,6 +46,7 @@ ARGUMENTS = {
     "table1_teacher": ["--characters", "1", "--poses", "1", "--count", "1"],
     "teacher_on_puppets": ["--minutes", "0.1", "--train", "2", "--test", "2", "--poses", "2"],
     "distill_speed": ["toy", "--minutes", "0.1", *TOY],
+    "latency": ["MODEL", "--seconds", "1.5", "--minutes", "0.02", "--runtime", "folded"],
     "web_player": ["toy=MODEL", "--seconds", "0.2", "--rounds", "1"],
     "gpu": ["--device", "cpu", "--minutes", "0.1", "--frames", "5", *TOY],
     "machines": ["--seconds", "0.05", "--instructions", "native"],

@@ -20,6 +20,7 @@ VERBS = {
     "evaluate": "a student against its teacher",
     "benchmark": "frame rate of a student or a teacher",
     "animate": "a pose track to a video of a student",
+    "drive": "a student moved live by a camera, tracker or microphone",
     "export": "a student as an ONNX file, or with the browser player around it",
     "serve": "the browser player on this machine",
 }

@@ -17,9 +17,10 @@ from PIL import Image
 
 from thadistill.drive.soundtrack import CODECS, Soundtrack
 from thadistill.errors import UserError
-from thadistill.files import replacing
+from thadistill.files import replacing, write_bytes
 
 RGBA = UInt8[np.ndarray, "h w 4"]
+_MOST_REPEATED = 30  # frames of raw output
 
 
 class Format(NamedTuple):
@@ -45,9 +46,12 @@ FORMATS = {
 
 @runtime_checkable
 class Sink(Protocol):
-    """Takes frames in order."""
+    """Takes frames in order.
 
-    def write(self, frame: RGBA) -> None: ...
+    ``number`` counts them from 0; where a live character left some out, the frame before stays for as long.
+    """
+
+    def write(self, frame: RGBA, number: int | None = None) -> None: ...
 
 
 @contextlib.contextmanager
@@ -126,7 +130,7 @@ class _Video:
         self.soundtrack: Soundtrack | None = None
         self.count = 0
 
-    def write(self, frame: RGBA) -> None:
+    def write(self, frame: RGBA, number: int | None = None) -> None:
         """Encodes a frame."""
         import av
 
@@ -135,8 +139,8 @@ class _Video:
         if self.stream is None:
             self._open(pixels.shape[1], pixels.shape[0], alpha)
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgba" if alpha else "rgb24")
-        picture.pts, picture.time_base = self.count, 1 / self.fps
-        self.count += 1
+        picture.pts, picture.time_base = self.count if number is None else number, 1 / self.fps
+        self.count = picture.pts + 1
         if self.soundtrack is not None:
             self.soundtrack.until(float(self.count / self.fps))
         if self.graph is not None:
@@ -199,13 +203,19 @@ class _Pictures:
 
     def __init__(self, pattern: Path, background: np.ndarray | None) -> None:
         self.pattern, self.background, self.count = pattern, background, 0
+        self.last: Path | None = None
 
-    def write(self, frame: RGBA) -> None:
-        self.count += 1
-        path = self.pattern.with_name(self.pattern.name % self.count)
+    def write(self, frame: RGBA, number: int | None = None) -> None:
+        while number is not None and self.last is not None and self.count < number:
+            write_bytes(self._next(), self.last.read_bytes())
+        self.last = self._next()
         pixels = frame if self.background is None else laid_on(frame, self.background)
-        with replacing(path) as temporary:
+        with replacing(self.last) as temporary:
             Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)
+
+    def _next(self) -> Path:
+        self.count += 1
+        return self.pattern.with_name(self.pattern.name % self.count)
 
 
 class _Raw:
@@ -213,12 +223,22 @@ class _Raw:
 
     def __init__(self, to: BinaryIO, background: np.ndarray | None) -> None:
         self.to, self.background = to, background
+        self.count = 0
+        self.last = b""
 
-    def write(self, frame: RGBA) -> None:
+    def write(self, frame: RGBA, number: int | None = None) -> None:
         if self.background is not None:
             frame = np.dstack([laid_on(frame, self.background), np.full(frame.shape[:2], 255, np.uint8)])
+        content = np.ascontiguousarray(frame).tobytes()
         try:
-            self.to.write(np.ascontiguousarray(frame).tobytes())
+            # a reader that was slow for longer than this gets no more old frames
+            missed = 0 if number is None else min(number - self.count, _MOST_REPEATED)
+            for _ in range(missed):
+                self.to.write(self.last)
+            self.to.write(content)
+            self.to.flush()
+            self.count = self.count + 1 if number is None else number + 1
+            self.last = content
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.to.fileno())  # nothing more is flushed into it at exit
             raise UserError("the program that reads the frames has ended") from None

@@ -9,9 +9,9 @@ import os
 import signal
 import sys
 import webbrowser
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 
 from aiohttp import WSCloseCode, web
 
@@ -21,8 +21,10 @@ from thadistill.export.site import INDEX, index_of, media_type
 from thadistill.export.web import Exported
 from thadistill.serve.hosts import is_answered, is_loopback, is_same_origin
 from thadistill.serve.native import FrameMaker, stream
+from thadistill.serve.poses import PoseStream
 
 NATIVE = "native"
+DRIVE = "drive"
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'; img-src 'self' blob: data:; "
@@ -46,11 +48,16 @@ class Server:
         files: the site without its characters, by path.
         students: what the menu shows, the first one first; a character is packed when it is first asked for.
         host: the address to listen on, which decides whose requests are answered.
+        poses: what pages follow, where something drives the character.
     """
 
-    def __init__(self, files: Mapping[str, bytes], students: Sequence[Exported], host: str) -> None:
+    def __init__(
+        self, files: Mapping[str, bytes], students: Sequence[Exported], host: str, poses: PoseStream | None = None
+    ) -> None:
         self._files = dict(files) | {INDEX: index_of({student.name: student.file for student in students})}
-        self._files["index.html"] = _with_native(self._files["index.html"])
+        self._poses = poses
+        offered = [NATIVE] if poses is None else [NATIVE, DRIVE]
+        self._files["index.html"] = _with_sockets(self._files["index.html"], offered)
         self._students = {student.file: student for student in students}
         self._packed: dict[str, bytes] = {}
         self._makers: dict[str, FrameMaker] = {}
@@ -63,6 +70,8 @@ class Server:
         app = web.Application(middlewares=[self._guard])
         app[_SOCKETS] = set()
         app.router.add_get(f"/{NATIVE}", self._native)
+        if self._poses is not None:
+            app.router.add_get(f"/{DRIVE}", self._drive)
         app.router.add_get("/characters/{file}", self._character)
         app.router.add_get("/{path:.*}", self._file)
         app.on_shutdown.append(_close_sockets)
@@ -104,13 +113,27 @@ class Server:
             self._packed[file] = packed
         return web.Response(body=self._packed[file], content_type=media_type(file))
 
-    async def _native(self, request: web.Request) -> web.StreamResponse:
+    @asynccontextmanager
+    async def _socket(self, request: web.Request) -> AsyncIterator[web.WebSocketResponse]:
+        """A WebSocket of one of this server's own pages, closed with the server."""
         if not is_same_origin(request.headers.get("Origin"), request.headers.get("Host")):
-            raise web.HTTPForbidden(text="only this server's own page may ask for frames\n")
+            raise web.HTTPForbidden(text="only this server's own page may open it\n")
         socket = web.WebSocketResponse(compress=False, max_msg_size=4096, heartbeat=30)
         await socket.prepare(request)
         request.app[_SOCKETS].add(socket)
         try:
+            yield socket
+        finally:
+            request.app[_SOCKETS].discard(socket)
+
+    async def _drive(self, request: web.Request) -> web.StreamResponse:
+        assert self._poses is not None
+        async with self._socket(request) as socket:
+            await self._poses.follow(socket)
+        return socket
+
+    async def _native(self, request: web.Request) -> web.StreamResponse:
+        async with self._socket(request) as socket:
             file = request.query.get("character", "")
             if file not in self._students:
                 await socket.send_str(json.dumps({"error": "the server does not have this character"}))
@@ -122,8 +145,6 @@ class Server:
                 return socket
             await socket.send_str(json.dumps({"runtime": maker.name}))
             await stream(socket, maker, self._executor)
-        finally:
-            request.app[_SOCKETS].discard(socket)
         return socket
 
     def _maker(self, file: str) -> FrameMaker:
@@ -136,9 +157,10 @@ class Server:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _with_native(page: bytes) -> bytes:
-    """The page with the address of the native engine, which a static site lacks."""
-    return page.replace(b"</head>", f'<meta name="thadistill-native" content="{NATIVE}">\n</head>'.encode(), 1)
+def _with_sockets(page: bytes, names: Sequence[str]) -> bytes:
+    """The page with the addresses of WebSockets, which a static site lacks."""
+    lines = "".join(f'<meta name="thadistill-{name}" content="{name}">\n' for name in names)
+    return page.replace(b"</head>", f"{lines}</head>".encode(), 1)
 
 
 async def _close_sockets(app: web.Application) -> None:
@@ -169,25 +191,38 @@ async def _serve(server: Server, host: str, port: int, browse: bool) -> None:
     for name in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(name, ended.set)
+    async with listening(server, host, port) as address:
+        introduce(address, host)
+        if browse:
+            await asyncio.get_running_loop().run_in_executor(None, webbrowser.open, address)
+        await ended.wait()
+
+
+@asynccontextmanager
+async def listening(server: Server, host: str, port: int) -> AsyncIterator[str]:
+    """Answers requests within the block, which gets the address.
+
+    Raises: UserError when the address is taken or not this machine's.
+    """
     runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=2)
     await runner.setup()
-    site = web.TCPSite(runner, host, port)
     try:
-        await site.start()
-    except OSError as error:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise _cannot_listen(error, host, port) from None
+        shown = f"[{host}]" if ":" in host else host
+        yield f"http://{shown}:{runner.addresses[0][1]}/"
+    finally:
         await runner.cleanup()
-        raise _cannot_listen(error, host, port) from None
-    actual = runner.addresses[0][1]
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{actual}/"
+
+
+def introduce(address: str, host: str) -> None:
+    """Prints the address, the first line on stdout, and who can reach it."""
     print(address, flush=True)
     if not is_loopback(host):
         console.print(f"other machines can reach {address}; their browsers allow webcams on https only", soft_wrap=True)
     console.print("Ctrl-C ends it")
-    if browse:
-        await asyncio.get_running_loop().run_in_executor(None, webbrowser.open, address)
-    await ended.wait()
-    await runner.cleanup()
 
 
 def _cannot_listen(error: OSError, host: str, port: int) -> UserError:

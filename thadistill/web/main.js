@@ -18,8 +18,9 @@ import { listenToKeys, listenToPaste } from './ui/keyboard.js';
 import { Notices } from './ui/notices.js';
 import { PosePanel } from './ui/pose_panel.js';
 import { PRESETS } from './ui/presets.js';
+import { RemotePanel } from './ui/remote_panel.js';
 import { ScenePanel } from './ui/scene_panel.js';
-import { languageNow, setLanguage, t } from './ui/texts.js';
+import { inLanguage, languageNow, setLanguage, t } from './ui/texts.js';
 
 /**
  * @typedef {import('./character.js').Character} Character
@@ -39,9 +40,13 @@ const frame = new Frame(memory, address.clean);
 const stage = new Stage(/** @type {HTMLCanvasElement} */ (byId('canvas')));
 const poser = new Poser();
 poser.easing = !still.matches;
-const player = new Player(stage, (now) => poser.at(now));
+const player = new Player(stage, (now) => {
+  remote.driver.asked();
+  return poser.at(now);
+});
 const pose = new PosePanel(poser, memory, notices);
 const camera = new CameraPanel(poser, memory, notices);
+const remote = new RemotePanel(poser, notices);
 const scene = new ScenePanel(stage, memory, notices, {
   cleanAddress: () =>
     cleanAddress(location, {
@@ -97,7 +102,7 @@ async function showOrComplain(open) {
     notices.say(t('loaded', { name: player.character?.name ?? '' }));
   } catch (error) {
     const kept = player.character ? ` ${t('keptCharacter', { name: player.character.name })}` : '';
-    notices.complain('brokenCharacter', `${messageOf(error)}.${kept}`);
+    notices.complain('brokenCharacter', `${inLanguage(messageOf(error))}${t('fullStop')}${kept}`);
   }
   fillMenu();
 }
@@ -187,12 +192,13 @@ function setUp() {
 function listen() {
   stage.ondraw = () => {
     dock.recorder.drawn();
+    remote.driver.drawn();
     scene.showView();
   };
   player.addEventListener('trouble', (event) => {
     const { detail } = /** @type {CustomEvent<string>} */ (event);
     if (player.engine) {
-      notices.complain('failed', `${t('engineFailed', { engine: t(`engine_${player.engine.name}`) })} (${detail})`);
+      notices.complain('failed', `${t('engineFailed', { engine: t(`engine_${player.engine.name}`) })} (${inLanguage(detail)})`);
     } else notices.block('noEngine', detail);
   });
   addEventListener('hashchange', () => {
@@ -273,6 +279,11 @@ Object.assign(window, {
         return openCharacter(given instanceof File ? [given] : [...given]);
       });
       fillMenu();
+    },
+    /** What `thadistill drive` moves the character by, where it does. */
+    get driven() {
+      const { source, state } = remote.driver;
+      return { source, state, following: poser.source === 'remote' };
     },
     camera: {
       start: () => camera.start(),

@@ -1,10 +1,12 @@
-// Poser: the pose of this moment: the hand's values with motion laid over them, or the webcam's.
+// Poser: the pose of this moment: the hand's values with motion laid over them, the webcam's, or those sent from elsewhere.
 
 import { Motion } from './motion.js';
 import { POSE_SIZE, checked, rest } from './pose.js';
 
 /** Milliseconds that a preset takes to be reached. */
 const EASE = 280;
+
+/** @typedef {'hand' | 'camera' | 'remote'} PoseSource 'remote': `thadistill drive` */
 
 /**
  * Events: 'pose' after the hand's values changed, 'source' after the source changed, 'motion' after a motion was
@@ -13,7 +15,7 @@ const EASE = 280;
 export class Poser extends EventTarget {
   /** The hand's values: where the sliders stand. */
   base = rest();
-  /** @type {'hand' | 'camera'} what moves the character */
+  /** @type {PoseSource} what moves the character */
   source = 'hand';
   /** Whether changes of many values at once are eased. */
   easing = true;
@@ -28,7 +30,7 @@ export class Poser extends EventTarget {
    * @returns {Float32Array} the caller's to keep
    */
   at(now) {
-    if (this.source === 'camera') return this.#seen.slice();
+    if (this.source !== 'hand') return this.#eased(now, this.#seen);
     const pose = this.#eased(now);
     this.#motion.apply(pose, now);
     return pose;
@@ -43,7 +45,7 @@ export class Poser extends EventTarget {
   set(values, { ease = false } = {}) {
     const now = performance.now();
     const pose = checked(values);
-    this.#from = this.source === 'camera' ? this.#seen.slice() : this.#eased(now);
+    this.#from = this.source === 'hand' ? this.#eased(now) : this.#seen.slice();
     this.#since = ease && this.easing ? now : -Infinity;
     this.base = pose;
     this.#use('hand');
@@ -51,28 +53,37 @@ export class Poser extends EventTarget {
   }
 
   /**
-   * Changes some of the hand's values. Where the webcam moved the character, its pose stays as it was last seen.
+   * Changes some of the hand's values. Where something else moved the character, its pose stays as it was last seen.
    * @param {readonly number[]} places
    * @param {number} value
    */
   change(places, value) {
-    const pose = this.source === 'camera' ? this.#seen.slice() : this.base.slice();
+    const pose = this.source === 'hand' ? this.base.slice() : this.#seen.slice();
     for (const place of places) pose[place] = value;
     this.set(pose);
   }
 
   /**
-   * Takes a pose of the webcam; it is shown while the webcam is the source.
+   * Takes a pose of the webcam, or one sent from elsewhere; it is shown while that is the source.
+   * @param {PoseSource} source
    * @param {Float32Array} pose
    */
-  see(pose) {
-    this.#seen = pose;
+  see(source, pose) {
+    if (source === this.source) this.#seen = pose;
   }
 
-  /** Lets the webcam move the character. */
-  useCamera() {
-    this.#seen = this.at(performance.now());
-    this.#use('camera');
+  /**
+   * Lets the webcam, or what sends poses, move the character; it goes over from the pose of this moment.
+   * @param {'camera' | 'remote'} source
+   */
+  use(source) {
+    if (source === this.source) return;
+    const now = performance.now();
+    this.#from = this.at(now);
+    this.#seen = this.#from.slice();
+    // the webcam's own poses begin gently
+    this.#since = source === 'remote' && this.easing ? now : -Infinity;
+    this.#use(source);
   }
 
   /** Lets the hand's values move it again. */
@@ -109,20 +120,23 @@ export class Poser extends EventTarget {
     this.#motion.target = target;
   }
 
-  /** @param {'hand' | 'camera'} source */
+  /** @param {PoseSource} source */
   #use(source) {
     if (this.source === source) return;
     this.source = source;
     this.dispatchEvent(new Event('source'));
   }
 
-  /** @param {number} now */
-  #eased(now) {
+  /**
+   * @param {number} now
+   * @param {Float32Array} [target]
+   */
+  #eased(now, target = this.base) {
     const share = Math.min(1, (now - this.#since) / EASE);
-    const pose = this.base.slice();
+    const pose = target.slice();
     if (share >= 1) return pose;
     const weight = share * share * (3 - 2 * share);
-    for (let i = 0; i < POSE_SIZE; i++) pose[i] = this.#from[i] + weight * (this.base[i] - this.#from[i]);
+    for (let i = 0; i < POSE_SIZE; i++) pose[i] = this.#from[i] + weight * (target[i] - this.#from[i]);
     return pose;
   }
 }

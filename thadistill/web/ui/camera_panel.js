@@ -43,7 +43,7 @@ export class CameraPanel {
     this.memory = memory;
     this.notices = notices;
     byId('camera-start').addEventListener('click', () => this.toggle());
-    byId('camera-resume').addEventListener('click', () => poser.useCamera());
+    byId('camera-resume').addEventListener('click', () => poser.use('camera'));
     byId('calibrate').addEventListener('click', () => this.#calibrate());
     byId('calibrate-reset').addEventListener('click', () => this.driver?.resetCalibration());
     byId('camera-device').addEventListener('change', () => this.isOn && this.start().catch(() => {}));
@@ -121,13 +121,13 @@ export class CameraPanel {
     const started = driver.start(device || undefined);
     this.#update();
     await started;
-    if (this.isOn) this.poser.useCamera();
+    if (this.isOn) this.poser.use('camera');
     await this.#listDevices();
   }
 
   stop() {
     this.driver?.stop();
-    this.poser.useHand();
+    if (this.poser.source === 'camera') this.poser.useHand();
     this.#update();
   }
 
@@ -163,12 +163,12 @@ export class CameraPanel {
 
   /** @param {Float32Array} pose */
   #see(pose) {
-    this.poser.see(pose);
+    this.poser.see('camera', pose);
     if (byId('camera-preview').checkVisibility()) this.driver?.drawPreview(this.#canvas);
   }
 
   #changed() {
-    if (!this.isOn) this.poser.useHand();
+    if (!this.isOn && this.poser.source === 'camera') this.poser.useHand();
     this.#update();
   }
 

@@ -2,7 +2,7 @@
 
 import { Recorder, download, fileName, photograph } from '../recorder.js';
 import { byId, make, messageOf, say } from './dom.js';
-import { languageChanged, t } from './texts.js';
+import { inLanguage, languageChanged, t } from './texts.js';
 
 /**
  * @typedef {import('../player.js').Player} Player
@@ -101,12 +101,12 @@ export class Dock {
         input.checked = isNow;
         input.disabled = cannot;
         const about = isNow ? engine.detail : t(/** @type {Key} */ (`engine_${name}_about`));
-        const why = obstacle !== null && !isNow ? t('engineCannot', { why: obstacle }) : about;
+        const why = obstacle !== null && !isNow ? t('engineCannot', { why: inLanguage(obstacle) }) : about;
         const words = make('span', {}, make('strong', { text: `engine_${name}` }), make('small', {}, why));
         return make('label', { class: cannot ? 'engine disabled' : 'engine' }, input, words);
       }),
     );
-    byId('engine-reason').textContent = player.reason;
+    byId('engine-reason').textContent = inLanguage(player.reason);
     this.#showFigures();
   }
 }

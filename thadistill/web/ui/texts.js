@@ -1,5 +1,6 @@
 // Texts: what the page says in the language of its reader.
 
+import { inJapanese } from './errors.js';
 import { en } from './texts_en.js';
 import { ja } from './texts_ja.js';
 
@@ -31,6 +32,12 @@ export function setLanguage(wanted) {
 export function t(key, values = {}) {
   return LANGUAGES[language][key].replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ''));
 }
+
+/**
+ * What a module has thrown, in English, in the page's language.
+ * @param {string} line
+ */
+export const inLanguage = (line) => (language === 'ja' ? inJapanese(line) : line);
 
 /**
  * Sets the texts of the elements below one that name them: data-text is an element's text, data-label what a screen

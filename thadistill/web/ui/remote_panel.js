@@ -1,0 +1,67 @@
+// Remote panel: says above the stage what `thadistill drive` moves the character by, and lets it take over again.
+
+import { RemoteDriver, driveAddress } from '../drive/remote.js';
+import { byId, make } from './dom.js';
+import { languageChanged, t } from './texts.js';
+
+/**
+ * @typedef {import('../poser.js').Poser} Poser
+ * @typedef {import('./notices.js').Notices} Notices
+ * @typedef {import('./texts.js').Key} Key
+ */
+
+export class RemotePanel {
+  /** Whether the character is to follow whenever there are poses: until the hand takes over. */
+  #following = true;
+  #resume = make('button', { type: 'button', id: 'driven-resume', class: 'quiet', text: 'drivenResume' });
+
+  /**
+   * @param {Poser} poser
+   * @param {Notices} notices
+   */
+  constructor(poser, notices) {
+    this.poser = poser;
+    this.notices = notices;
+    this.driver = new RemoteDriver((pose) => this.#see(pose));
+    const address = driveAddress();
+    if (address === null) return;
+    byId('driven').append(this.#resume);
+    this.#resume.addEventListener('click', () => {
+      this.#following = true;
+      poser.use('remote');
+    });
+    this.driver.addEventListener('change', () => this.#changed());
+    poser.addEventListener('source', () => {
+      if (poser.source === 'remote') this.#following = true;
+      else if (this.driver.state !== 'away') this.#following = false;
+      this.#update();
+    });
+    languageChanged.addEventListener('change', () => this.#update());
+    this.driver.start(address);
+    this.#update();
+  }
+
+  /** @param {Float32Array} pose */
+  #see(pose) {
+    this.poser.see('remote', pose);
+    if (this.#following) this.poser.use('remote');
+  }
+
+  #changed() {
+    if (this.driver.state === 'away' && this.poser.source === 'remote') this.poser.useHand();
+    this.#update();
+  }
+
+  #update() {
+    const { state, source } = this.driver;
+    const held = state !== 'away' && state !== 'off' && !this.#following;
+    const key = /** @type {Key} */ (state === 'off' ? 'driven_away' : held ? 'drivenHeld' : `driven_${state}`);
+    const text = t(key, { source });
+    const line = byId('driven-text');
+    if (line.textContent !== text) this.notices.announce(text);
+    line.textContent = text;
+    byId('driven').hidden = false;
+    byId('driven').dataset.state = held ? 'hand' : state;
+    this.#resume.hidden = !held;
+  }
+}
