@@ -104,7 +104,7 @@ def test_pictures_that_are_no_characters(
 
     assert "character.png does not exist" in refused()
     Image.new("RGB", (512, 512)).save(folder / "character.png")
-    assert "expected 512x512 RGBA: run 'thadistill prepare" in refused()
+    assert "run 'thadistill prepare image=" in refused()
     (folder / "character.png").write_bytes(b"GIF89a")
     assert "not a picture" in refused()
     picture = Image.new("RGBA", (512, 512))
