@@ -26,7 +26,8 @@ MOST_NOISE = 6.0  # Lab distance of a background from its smooth model, beyond w
 BORDER_SHARE = 0.6  # of the picture's top and sides that the background has to cover
 
 _XYZ_OF_RGB = np.array(
-    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]], np.float32
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]],
+    np.float32,
 )  # sRGB, IEC 61966-2-1
 
 WITHOUT_SEGMENTER = (
@@ -137,8 +138,8 @@ def without_flat_background(
 ) -> UInt8[np.ndarray, "h w 4"]:
     """Floods the background from the border, and un-mixes it from the pixels along the figure's edge.
 
-    An edge pixel is taken as a mixture C = a F + (1 - a) B of the background B and the figure's colour F next to it, in sRGB,
-    as pictures are drawn and scaled; its alpha is a and its colour F, so that no fringe of B is left.
+    An edge pixel is taken as a mixture C = a F + (1 - a) B of the background B and the figure's colour F next to it, in
+    sRGB, as pictures are drawn and scaled; its alpha is a and its colour F, so that no fringe of B is left.
     """
     distance = np.linalg.norm(srgb_to_lab(rgb) - srgb_to_lab(background), axis=-1)
     like = distance < FLAT
@@ -184,7 +185,7 @@ def un_mixed(
 def un_mixed_by_neighbours(
     rgba: UInt8[np.ndarray, "h w 4"], alpha: Float[np.ndarray, "h w"]
 ) -> UInt8[np.ndarray, "h w 4"]:
-    """The figure under a network's alpha; soft pixels get the colour of the nearest solid one, as the background is unknown."""
+    """The figure under a network's alpha; soft pixels get the colour of the nearest solid one: the background is unknown."""
     made = rgba.copy()
     made[..., 3] = (alpha * 255).round()
     solid = alpha > 0.95
