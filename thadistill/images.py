@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from thadistill.errors import UserError
+from thadistill.files import replacing
 from thadistill.picture import read_picture
 
 IMAGE_SIZE = 512
@@ -139,5 +140,6 @@ def load_face_mask(path: str | Path) -> Float[Tensor, "1 512 512"]:
 
 def save_face_mask(mask: Float[Tensor, "1 512 512"], path: Path) -> None:
     """Writes a face mask as an 8-bit grey PNG; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((mask[0] * 255).round().to(torch.uint8).cpu().numpy()).save(path)
+    picture = Image.fromarray((mask[0] * 255).round().to(torch.uint8).cpu().numpy())
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG")

