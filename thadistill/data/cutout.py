@@ -159,15 +159,20 @@ def un_mixed(
     inside = ndimage.distance_transform_edt(~background)
     rows, columns = np.nonzero((inside > 0) & (inside < 2.9))  # two pixels all around
     own, behind = rgb[rows, columns].astype(np.float32), colour[rows, columns].astype(np.float32)
-    # the figure's colour there: what within reach differs most from the background
+    # the figure's colour there: of those within reach of which, with the background, the pixel can be a mixture, the one
+    # that differs most from the background
     reach = np.arange(-EDGE, EDGE + 1)
     y = (rows[:, None, None] + reach[:, None]).clip(0, rgb.shape[0] - 1)
     x = (columns[:, None, None] + reach).clip(0, rgb.shape[1] - 1)
-    around = np.where(background[y, x], 0, np.linalg.norm(rgb[y, x] - behind[:, None, None], axis=-1))
-    most = around.reshape(len(rows), -1).argmax(1)
+    spans = (rgb[y, x] - behind[:, None, None]).reshape(len(rows), len(reach) ** 2, 3)
+    squares, mixed = (spans**2).sum(-1), own - behind
+    shares = ((spans * mixed[:, None]).sum(-1) / squares.clip(1e-3)).clip(0, 1)
+    rest = np.linalg.norm(mixed[:, None] - shares[..., None] * spans, axis=-1)
+    can_be = rest <= np.maximum(18, 0.12 * np.linalg.norm(mixed, axis=1))[:, None]
+    can_be &= ~background[y, x].reshape(can_be.shape)
+    most = np.where(can_be, squares, 0).argmax(1)
     each = np.arange(len(rows))
-    span = rgb[y[each, most // len(reach), 0], x[each, 0, most % len(reach)]] - behind
-    share = (span * (own - behind)).sum(1) / (span**2).sum(1).clip(1e-3)
+    span, share = spans[each, most], np.where(can_be.any(1), shares[each, most], 1.0)
     share = ((share - 0.04) / 0.92).clip(0, 1)  # what lossy formats leave on either side
     share = np.where((span**2).sum(1) < 20**2, 1.0, share)  # alike: nothing to tell apart
     alpha = np.where(background, 0, 1).astype(np.float32)

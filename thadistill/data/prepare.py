@@ -101,9 +101,7 @@ def prepare(
     placement = Placement(scale * shrunk, left, top)
     notes.append(f"scaled by {placement.scale:.3f}, moved by ({left:.0f}, {top:.0f})")
     if placement.scale > 2.5:
-        hints.append(
-            f"the head is small and was enlarged {placement.scale:.1f} times: a larger picture is sharper"
-        )
+        hints.append(f"the head is small and was enlarged {placement.scale:.1f} times: a larger picture is sharper")
     hints += _figure_hints(cut, page, framed)
     return Prepared(Image.fromarray(page), placement, tuple(notes), tuple(hints))
 

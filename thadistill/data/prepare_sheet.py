@@ -15,6 +15,7 @@ from thadistill.data.prepare import HEAD_BOX
 from thadistill.images import FACE_REGION, IMAGE_SIZE, encode_rgba, to_pil
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.teacher import Teacher
+from thadistill.teacher.chain import ChainTeacher
 
 _WIDTH = 2 * IMAGE_SIZE
 _LINE = 22  # pixels
@@ -32,7 +33,7 @@ def sheet(character: Image.Image, teacher: Teacher | None, notes: Sequence[str],
     """The character with the boxes that the networks look at, its cut-out, poses by the teacher, and the lines below."""
     lines = [(f"! {line}", "firebrick") for hint in hints for line in wrap(hint, 120)]
     lines += [(line, "dimgray") for note in notes for line in wrap(note, 120)]
-    poses = [] if teacher is None else posed(character, teacher)
+    poses = posed(character, teacher) if isinstance(teacher, ChainTeacher) else []  # a puppet draws itself
     strip = _WIDTH // len(POSES) if poses else 0
     page = Image.new("RGB", (_WIDTH, IMAGE_SIZE + strip + _LINE * len(lines) + (12 if lines else 0)), "white")
     page.paste(boxes(character), (0, 0))
