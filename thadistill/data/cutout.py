@@ -168,7 +168,7 @@ def un_mixed(
     squares, mixed = (spans**2).sum(-1), own - behind
     shares = ((spans * mixed[:, None]).sum(-1) / squares.clip(1e-3)).clip(0, 1)
     rest = np.linalg.norm(mixed[:, None] - shares[..., None] * spans, axis=-1)
-    can_be = rest <= np.maximum(18, 0.12 * np.linalg.norm(mixed, axis=1))[:, None]
+    can_be = rest <= np.maximum(14, 0.12 * np.linalg.norm(mixed, axis=1))[:, None]
     can_be &= ~background[y, x].reshape(can_be.shape)
     most = np.where(can_be, squares, 0).argmax(1)
     each = np.arange(len(rows))
