@@ -52,7 +52,7 @@ class Prepared:
 
 def prepare(
     path: str | Path,
-    head: Sequence[float] | None = None,
+    head: Sequence[int | float] | None = None,
     make_teacher: Callable[[], Teacher] | None = None,
     segmenter: str | Path | None = None,
     force: bool = False,
@@ -132,7 +132,7 @@ def _framed(teacher: ChainTeacher | None, figure: Image.Image, placement: Placem
     return Framed(placement, answer, answer is not None and answer.is_face)
 
 
-def _box(head: Sequence[float], width: int, height: int) -> tuple[float, float, float, float]:
+def _box(head: Sequence[int | float], width: int, height: int) -> tuple[float, float, float, float]:
     """``head=`` in pixels.
 
     Raises: UserError.
@@ -154,7 +154,7 @@ def _box(head: Sequence[float], width: int, height: int) -> tuple[float, float, 
     return left, top, right, bottom
 
 
-def _from_box(box: Sequence[float]) -> Placement:
+def _from_box(box: Sequence[int | float]) -> Placement:
     left, top, right, bottom = box
     scale = (HEAD_BOX.bottom - HEAD_BOX.top) / max(right - left, bottom - top)
     return Placement(

@@ -26,7 +26,7 @@ def prepare_folder(
     image: str | Path,
     out: Path,
     make_teacher: Callable[[], Teacher],
-    head: Sequence[float] | None = None,
+    head: Sequence[int | float] | None = None,
     segmenter: str | None = None,
     face_mask: bool = True,
     force: bool = False,
