@@ -113,17 +113,17 @@ def refused(path: Path, picture: Image.Image | bytes, load: object = load_charac
 def test_mistakes_are_reported_in_one_line(tmp_path: Path) -> None:
     good = Image.fromarray(character())
     path = tmp_path / "character.png"
-    assert "500x512 RGB; expected 512x512 RGBA: run 'thadistill prepare" in refused(
-        path, good.convert("RGB").resize((500, 512))
-    )
-    assert "no transparent pixel" in refused(path, Image.new("RGBA", (512, 512), "red"))
+    small = refused(path, good.convert("RGB").resize((500, 512)))
+    assert "500x512 PNG RGB" in small
+    assert f"run 'thadistill prepare image={path}'" in small
+    assert "without a transparent pixel" in refused(path, Image.new("RGBA", (512, 512), "red"))
     assert "transparent everywhere" in refused(path, Image.new("RGBA", (512, 512)))
     assert "not a picture" in refused(path, b"hello")
     jpeg = tmp_path / "picture.jpg"
     good.convert("RGB").save(jpeg)
     assert "JPEG" in refused(path, jpeg.read_bytes())
     good.save(path)
-    assert "whole PNG" in refused(path, path.read_bytes()[: path.stat().st_size // 2])
+    assert "whole picture" in refused(path, path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(UserError, match="does not exist"):
         load_character(tmp_path / "absent.png")
     assert "expected a face mask of 512x512" in refused(path, Image.new("L", (128, 128), 255), load_face_mask)

@@ -17,11 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thadistill.errors import UserError
-from thadistill.files import conf_dir
+from thadistill.files import conf_dir, sha256_of
 from thadistill.overrides import quoted, read_overrides
 from thadistill.schema import check_values, schedules
 
-__all__ = ["character_name", "compose", "conf_dir", "folder_name", "keyed", "one_line"]
+__all__ = ["character_folder", "character_name", "compose", "conf_dir", "folder_name", "keyed", "one_line"]
 
 _INITS = Path(__file__).parent / "student" / "inits"
 # keys that may change without changing the result
@@ -171,8 +171,17 @@ def _plain(value: Any) -> Any:
 
 
 def character_name(folder: str | Path) -> str:
-    """What a character of a folder is called: the folder's name, as far as files may be called so."""
-    return re.sub(r"[^\w.-]+", "_", Path(folder).resolve().name) or "character"
+    """What a character of a folder, or a picture, is called: the folder's name, as far as files may be called so."""
+    path = Path(folder).resolve()
+    return re.sub(r"[^\w.-]+", "_", path.stem if path.is_file() else path.name) or "character"
+
+
+def character_folder(given: str | Path) -> Path:
+    """The character's folder: itself, or of a picture the one that it is prepared into, named by its content."""
+    path = Path(given)
+    if not path.is_file():
+        return path
+    return Path.cwd() / "outputs" / "prepare" / f"{character_name(path)}-{sha256_of(path)[:8]}"
 
 
 def _whole(paths: list[Path]) -> Iterator[bytes]:
@@ -183,7 +192,8 @@ def _whole(paths: list[Path]) -> Iterator[bytes]:
 
 
 def _character(folder: str) -> Iterator[bytes]:
-    return _whole([path for name in ("character.png", "face_mask.png") if (path := Path(folder) / name).is_file()])
+    own = character_folder(folder)
+    return _whole([path for name in ("character.png", "face_mask.png") if (path := own / name).is_file()])
 
 
 def _file_or_folder(value: str) -> Iterator[bytes]:

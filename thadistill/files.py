@@ -44,6 +44,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        with temporary.open("rb") as file:  # or a power cut could leave the name with nothing behind it
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):  # the folder's path goes through a file
@@ -59,12 +61,13 @@ def write_bytes(path: Path, content: bytes) -> None:
         with replacing(path) as temporary:
             temporary.write_bytes(content)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); expected a writable folder with room") from None
+        reason = error.strerror or str(error)
+        raise UserError(f"{path} cannot be written ({reason}); expected a writable folder with room") from None
 
 
 def write_text(path: Path, text: str) -> None:
-    """A file of text; see :func:`write_bytes`."""
-    write_bytes(path, text.encode())
+    """A file of text, in UTF-8; bytes of file names that are not are written as escapes. See :func:`write_bytes`."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Images: PNG files to network space and back, and the fixed crops of the 512x512 character image.
+"""Images: pictures to network space and back, and the fixed crops of the 512x512 character image.
 
 Network space is float32, RGBA, RGB decoded from sRGB to linear and multiplied by alpha, all four channels mapped from
 [0, 1] to [-1, 1]; a transparent pixel is (-1, -1, -1, -1).
@@ -12,10 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from thadistill.errors import UserError
+from thadistill.files import replacing
+from thadistill.picture import read_picture
 
 IMAGE_SIZE = 512
 
@@ -89,49 +91,19 @@ def to_pil(image: Float[Tensor, "4 h w"]) -> Image.Image:
     return Image.fromarray(to_rgba8(image), mode="RGBA")
 
 
-def open_png(path: str | Path) -> Image.Image:
-    """Opens and fully decodes a PNG.
-
-    Raises: UserError when the file is missing, is not a PNG, or is cut short.
-    """
-    path = Path(path)
-    try:
-        with Image.open(path) as picture:
-            if picture.format != "PNG":
-                raise UserError(
-                    f"{path} is a {picture.format} file; expected a PNG: convert it, keeping its transparency"
-                )
-            picture.load()
-            return picture.copy()
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; expected a PNG file: check the path") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder; expected a PNG file: name the file in it") from None
-    except UnidentifiedImageError:
-        raise UserError(
-            f"{path} is not a picture; expected a PNG file: check that the file is the one you mean"
-        ) from None
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{path} cannot be read ({error}); expected a whole PNG file: save or copy it again") from None
-
-
 def load_character(path: str | Path) -> Float[Tensor, "4 512 512"]:
-    """Reads a character image (512x512 RGBA PNG) into network space.
+    """Reads a character image, 512x512 on a transparent background, into network space.
 
-    Raises: UserError when the file is not a PNG, has no alpha channel or not the right size, or is opaque everywhere.
+    Raises: UserError when the file is no picture, has no transparency or not the right size, or is opaque everywhere.
     """
-    picture = open_png(path)
-    mode = "RGBA" if picture.mode == "P" and "transparency" in picture.info else picture.mode
-    if mode != "RGBA" or picture.size != (IMAGE_SIZE, IMAGE_SIZE):
+    picture = read_picture(path, most=2 * IMAGE_SIZE)
+    rgba = np.asarray(picture.image)
+    opaque = bool(rgba[..., 3].min() > 0)
+    if picture.size != (IMAGE_SIZE, IMAGE_SIZE) or opaque:
         width, height = picture.size
         raise UserError(
-            f"{path} is {width}x{height} {picture.mode}; expected {IMAGE_SIZE}x{IMAGE_SIZE} RGBA: "
-            f"run 'thadistill prepare image={path}'"
-        )
-    rgba = np.asarray(picture.convert("RGBA"))
-    if rgba[..., 3].min() > 0:
-        raise UserError(
-            f"{path} has no transparent pixel; expected a background of alpha 0: cut the character out first"
+            f"{path} is {width}x{height} {picture.kind}{', without a transparent pixel' if opaque else ''}; expected a "
+            f"character of {IMAGE_SIZE}x{IMAGE_SIZE} on a transparent background: run 'thadistill prepare image={path}'"
         )
     if rgba[..., 3].max() == 0:
         raise UserError(f"{path} is transparent everywhere; expected a character: check the file")
@@ -139,26 +111,35 @@ def load_character(path: str | Path) -> Float[Tensor, "4 512 512"]:
 
 
 def load_face_mask(path: str | Path) -> Float[Tensor, "1 512 512"]:
-    """Reads a face mask (512x512 PNG, white where the face moves) as values in [0, 1].
+    """Reads a face mask, a 512x512 picture, white or painted where the face moves, as values in [0, 1].
 
-    Raises: UserError when the file is not a PNG, has another size, or is black inside the student's face crop.
+    Grey, colours and alpha are taken as people paint them: white on black, white on transparency, or any colour on
+    transparency.
+
+    Raises: UserError when the file is no picture, has another size, or is dark in the face crop.
     """
-    picture = open_png(path)
+    picture = read_picture(path, most=2 * IMAGE_SIZE)
     if picture.size != (IMAGE_SIZE, IMAGE_SIZE):
         width, height = picture.size
         raise UserError(
             f"{path} is {width}x{height}; expected a face mask of {IMAGE_SIZE}x{IMAGE_SIZE}: "
             "draw it on the character image, or leave it out and it is computed"
         )
-    mask = torch.from_numpy(np.asarray(picture.convert("RGB").convert("L")).astype(np.float32) / 255)[None]
-    if float(STUDENT_FACE_REGION.crop(mask).max()) == 0:
+    alpha = torch.from_numpy(np.asarray(picture.image.getchannel("A"), np.float32) / 255)[None]
+    grey = torch.from_numpy(np.asarray(picture.image.convert("RGB").convert("L"), np.float32) / 255)[None] * alpha
+    dark = STUDENT_FACE_REGION.crop(grey).max() <= 0.5
+    painted = alpha if dark and alpha.min() <= 0.5 else grey  # in black on transparency
+    most = float(STUDENT_FACE_REGION.crop(painted).max())
+    if most <= 0.5:
         raise UserError(
-            f"{path} is black in the face crop; expected white where the face moves: redraw it or leave it out"
+            f"{path} is {'black' if most == 0 else f'{most:.2f} of white at most'} in the face crop; expected white where "
+            "the face moves: redraw it or leave it out"
         )
-    return mask
+    return painted
 
 
 def save_face_mask(mask: Float[Tensor, "1 512 512"], path: Path) -> None:
     """Writes a face mask as an 8-bit grey PNG; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((mask[0] * 255).round().to(torch.uint8).cpu().numpy()).save(path)
+    picture = Image.fromarray((mask[0] * 255).round().to(torch.uint8).cpu().numpy())
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG")

@@ -132,7 +132,7 @@ def _exists(path: str) -> bool:
 
 
 def _characters(value: str, conf: Sequence[Path]) -> list[str]:
-    """A folder, or several names or folders to sweep over: ``a,b``, ``glob(crypko_*)``, ``mine/*``."""
+    """A picture or folder, or several names or folders to sweep over: ``a,b``, ``glob(crypko_*)``, ``mine/*``."""
     known = {path.stem for folder in conf for path in (folder / "character").glob("*.yaml")}
     samples = sorted(known - set(_NO_SAMPLES))
     value = unquoted(value)
@@ -145,9 +145,9 @@ def _characters(value: str, conf: Sequence[Path]) -> list[str]:
         chosen = sorted(str(Path(path).parent) for path in glob.glob(f"{value}/character.png"))
     else:
         chosen = _parts(value)
-    unknown = [name for name in chosen or [value] if name not in known and not Path(name).is_dir()]
+    unknown = [name for name in chosen or [value] if name not in known and not _exists(name)]
     if unknown:
-        expected = f"a folder with character.png, or one of {', '.join(sorted([*samples, 'puppet']))}"
+        expected = f"a picture, a folder with character.png, or one of {', '.join(sorted([*samples, 'puppet']))}"
         raise UserError(f"character={unknown[0]} is unknown; expected {expected}")
     folders = [name for name in chosen if name not in known]
     if not folders:

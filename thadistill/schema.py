@@ -38,6 +38,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+
+
 def whole(least: int = 1, most: int | None = None) -> Kind:
     """Whole numbers."""
     if most is not None:
@@ -175,9 +179,9 @@ SCHEMA: dict[str, Kind] = {
     "calibrate_s": number_from(0),
     "loop": FLAG,
     "mirror": FLAG,
-    "eyebrow_down": one_of("angry", "troubled", "serious", "lowered"),
-    "wink": one_of("normal", "relaxed"),
-    "head": or_null(each(Kind("a number", _is_number))),
+    "head": or_null(Kind("[left,top,right,bottom], in pixels or fractions", _is_box)),
+    "segmenter": or_null(TEXT),
+    "force": FLAG,
     "open": FLAG,
     "single": FLAG,
     "device": Kind(
@@ -306,9 +310,6 @@ def check_values(config: DictConfig) -> None:
 
 def _check_together(config: DictConfig) -> None:
     """What two values say together."""
-    head = config.get("head")
-    if head is not None and len(head) != 4:
-        raise UserError(f"head={list(head)}; expected [left,top,right,bottom] in pixels")
     if config.get("fps", 0) is None and "sink" not in config:
         raise UserError(f"fps=null; expected {RATE.expected}")
     mask = config.get("face_mask")  # whether prepare makes one; elsewhere a file

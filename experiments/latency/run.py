@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 import torch
 from sender import packet
-from thadistill.drive.protocols import parse_ifacialmocap
 
 from thadistill.drive import BlendshapeMapper, Player, Sink, SinkOptions, drive, open_sink, open_source
 from thadistill.drive.follower import Follower
 from thadistill.drive.player import Latency, Latest
+from thadistill.drive.protocols import parse_ifacialmocap
 from thadistill.drive.recording import Recording
 from thadistill.drive.sinks import Shown
 from thadistill.drive.sources import SourceOptions, TimedPose

@@ -152,13 +152,15 @@ def test_prepare_makes_what_distill_takes(thadistill_here: Command, tmp_path: Pa
     picture = Image.new("RGBA", (800, 1200))
     picture.paste("orange", (300, 100, 500, 1100))
     picture.save(tmp_path / "tall.png")
-    done = thadistill_here("prepare", "image=tall.png", "head=[300,100,500,300]", "face_mask=false", "out=mine")
+    done = thadistill_here(
+        "prepare", "image=tall.png", "head=[300,100,500,300]", "face_mask=false", "teacher=puppet", "out=mine"
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     with Image.open(tmp_path / "mine" / "character.png") as made:
         assert (made.size, made.mode) == ((512, 512), "RGBA")
         # the head's box of 200 pixels fills the 128 of the rules, and the outline is where it says
         solid = made.getchannel("A").point(lambda alpha: 255 * (alpha > 127))
         assert solid.getbbox() == (192, 64, 320, 512)
-    refused = thadistill_here("prepare", "image=tall.png", "head=[0,0,9000,10]", "out=other")
+    refused = thadistill_here("prepare", "image=tall.png", "head=[0,0,9000,10]", "teacher=puppet", "out=other")
     assert refused.returncode == 2
     assert not (tmp_path / "other").exists()

@@ -111,7 +111,7 @@ def test_pictures_that_are_no_characters(
 
     assert "character.png does not exist" in refused()
     Image.new("RGB", (512, 512)).save(folder / "character.png")
-    assert "expected 512x512 RGBA: run 'thadistill prepare" in refused()
+    assert "run 'thadistill prepare image=" in refused()
     (folder / "character.png").write_bytes(b"GIF89a")
     assert "not a picture" in refused()
     picture = Image.new("RGBA", (512, 512))
@@ -163,12 +163,18 @@ def test_checkpoints_cut_short_or_foreign_are_refused(tmp_path: Path) -> None:
             self.layer = torch.nn.Linear(2, 2)
 
     path = tmp_path / "last.ckpt"
-    torch.save({"state_dict": Small().state_dict(), "global_step": 3}, path)
+    parts = ("epoch", "loops", "callbacks", "optimizer_states", "lr_schedulers", "pytorch-lightning_version")
+    content = {"state_dict": Small().state_dict(), "global_step": 3, **dict.fromkeys(parts, 0)}
+    torch.save(content, path)
     assert check_checkpoint(path, Small()) == 3
     whole = path.read_bytes()
-    torch.save({"state_dict": {"other": torch.zeros(3)}, "global_step": 3}, path)
+    torch.save({**content, "state_dict": {"other": torch.zeros(3)}}, path)
     with pytest.raises(UserError, match="another network's"):
         check_checkpoint(path, Small())
+    for part in content:
+        torch.save({name: value for name, value in content.items() if name != part}, path)
+        with pytest.raises(UserError, match="cannot be continued from"):
+            check_checkpoint(path, Small())
     for content in (whole[: len(whole) // 2], b"", b"hello"):
         path.write_bytes(content)
         with pytest.raises(UserError, match="cannot be continued from"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 import time
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 STARTED = time.monotonic()  # budgets count from here: imports are part of what a user waits for
+# of files and folders that cannot be used: what a user can mend
+_UNUSABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG}
 _FLAGS_WITHOUT_RUN = {"--hydra-help", "--info", "-i", "--cfg", "-c"}
 
 
@@ -48,10 +51,18 @@ def main(arguments: list[str] | None = None) -> None:
     from thadistill.sweeps.parent import end_with_parent
 
     end_with_parent()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # file names may hold what the terminal's encoding does not
+            stream.reconfigure(errors="backslashreplace")
     try:
         _run(verb, rest)
     except UserError as error:
         fail(str(error))
+    except OSError as error:
+        mistake = _mistake(error)
+        if mistake is None:
+            raise
+        fail(str(mistake))
     except KeyboardInterrupt:
         print("interrupted: what was saved is kept, the same command continues", file=sys.stderr)
         sys.exit(130)
@@ -121,7 +132,7 @@ def guarded(verb: str) -> Callable[[DictConfig], Any]:
 
 
 def _mistake(error: Exception) -> UserError | None:
-    """What of an error is the user's to mend: a mistake, also where Hydra wrapped it, or a full disk."""
+    """What of an error is the user's to mend: a mistake, also where Hydra wrapped it, a full disk, a closed folder."""
     from hydra.errors import InstantiationException
 
     cause = error.__cause__ if isinstance(error, InstantiationException) else error
@@ -131,6 +142,10 @@ def _mistake(error: Exception) -> UserError | None:
     # torch.save reports a full disk in its own words
     if full or (isinstance(cause, RuntimeError) and "PytorchStreamWriter failed writing" in str(cause)):
         return UserError("the disk is full; what was saved is kept: make room, and the same command continues")
+    if isinstance(cause, OSError) and cause.errno in _UNUSABLE and cause.filename is not None:
+        return UserError(
+            f"{cause.filename} cannot be used ({cause.strerror}); expected a readable file or a writable folder"
+        )
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from functools import partial
@@ -18,6 +19,7 @@ from torch import Tensor
 from thadistill.data.poses import sample_poses
 from thadistill.devices import resolve_device
 from thadistill.errors import UserError
+from thadistill.files import write_text
 from thadistill.metrics.benchmark import Candidate, Frame, measure_speeds
 from thadistill.metrics.image import psnr
 from thadistill.outputs import VISIBLE
@@ -107,11 +109,12 @@ def _append(path: Path, rows: list[dict[str, Any]]) -> None:
 
     Raises: UserError.
     """
-    new = not path.is_file()
-    if not new and path.read_text().splitlines()[:1] != [",".join(rows[0])]:
+    before = path.read_text(errors="replace") if path.is_file() else ""
+    if before and before.splitlines()[:1] != [",".join(rows[0])]:
         raise UserError(f"{path} has other columns; expected those of this version: give another out=")
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    if not before:
+        writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, before + text.getvalue())

@@ -11,6 +11,7 @@ from thadistill.cli.relaunch import relaunchable
 from thadistill.devices import trainer_device
 from thadistill.errors import UserError, check_whole
 from thadistill.pipeline.distributed_targets import predict_targets
+from thadistill.pipeline.prepare import prepare_character
 from thadistill.pipeline.targets import SETS, TargetSets, check_targets
 
 
@@ -21,6 +22,7 @@ def run(config: DictConfig, out: Path) -> None:
     check_whole("batch", config.batch)
     if config.n is not None:
         check_whole("n", config.n)
+    prepare_character(config)
     device = trainer_device(config.trainer)
     check_targets(config)
     character = hydra.utils.instantiate(config.character)

@@ -12,10 +12,12 @@ from thadistill.cli.app import STARTED
 from thadistill.cli.relaunch import relaunchable
 from thadistill.console import console, shown
 from thadistill.pipeline.distill import distill
+from thadistill.pipeline.prepare import prepare_character
 
 
 def run(config: DictConfig, out: Path) -> float:
     """Distils and says where the result lies; returns the PSNR, which sweeps optimise."""
+    prepare_character(config)
     with relaunchable("distill"):
         metrics = distill(config, out, STARTED)
     if not metrics:

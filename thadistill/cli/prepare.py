@@ -1,30 +1,33 @@
-"""thadistill prepare: a picture to a character image."""
+"""thadistill prepare: a picture to a character folder."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from thadistill.data.face_mask import computed_face_mask
-from thadistill.data.prepare import overlay, prepare
-from thadistill.errors import UserError
-from thadistill.images import load_character, save_face_mask
+from thadistill.console import shown
+from thadistill.pipeline.prepare import prepare_folder
 
 
 def run(config: DictConfig, out: Path) -> None:
     """Writes ``character.png``, ``face_mask.png`` and ``prepare.png`` (what was done, to look at) into ``out``."""
-    head = None if config.head is None else tuple(config.head)
-    if head is not None and len(head) != 4:
-        raise UserError(f"head={list(head)}; expected [left,top,right,bottom] in pixels")
-    prepared = prepare(config.image, head)
-    out.mkdir(parents=True, exist_ok=True)
-    prepared.character.save(out / "character.png")
-    overlay(prepared.character).save(out / "prepare.png")
-    if config.face_mask:
-        teacher = hydra.utils.instantiate(config.teacher)
-        save_face_mask(computed_face_mask(teacher, load_character(out / "character.png")), out / "face_mask.png")
+    prepared = prepare_folder(
+        config.image,
+        out,
+        lambda: hydra.utils.instantiate(config.teacher),
+        head=None if config.head is None else list(config.head),
+        segmenter=config.segmenter,
+        face_mask=config.face_mask,
+        force=config.force,
+    )
     for note in prepared.notes:
         print(note)
-    print(f"look at {out / 'prepare.png'}: the head belongs in the red box; then 'thadistill distill character={out}'")
+    for hint in prepared.hints:
+        print(f"! {hint}")
+    print(
+        f"look at {shown(out / 'prepare.png')}: the head belongs in the red box; "
+        f"then 'thadistill distill character={shlex.quote(str(shown(out)))}'"
+    )

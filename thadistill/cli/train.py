@@ -11,11 +11,14 @@ from thadistill.cli.relaunch import relaunchable
 from thadistill.console import FIRST_PROCESS
 from thadistill.files import write_json
 from thadistill.pipeline.distill import train_one
+from thadistill.pipeline.prepare import prepare_character
 from thadistill.pipeline.report import given_overrides
 
 
 def run(config: DictConfig, out: Path) -> float:
     """Trains ``module`` for the budget; returns the last validation PSNR."""
+    if config.module != "teacher":
+        prepare_character(config)
     with relaunchable("train"):
         if config.module == "teacher":
             from thadistill.pipeline.teacher import train_teacher  # Lightning takes seconds to import

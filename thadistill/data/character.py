@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from thadistill import assets
-from thadistill.config import character_name
+from thadistill.config import character_folder, character_name
 from thadistill.errors import UserError
 from thadistill.images import load_character, load_face_mask
 
@@ -32,16 +32,17 @@ def sample(name: str, face_mask: str | Path | None = None) -> Character:
 
 
 def from_folder(folder: str | Path, face_mask: str | Path | None = None) -> Character:
-    """The ``character.png`` of a folder, with its ``face_mask.png`` if there is one.
+    """The ``character.png`` of a folder, with its ``face_mask.png`` if there is one; of a picture, as it was prepared.
 
     Raises: UserError when a picture is missing or unusable.
     """
-    folder = Path(folder)
+    name = character_name(folder)
+    folder = character_folder(folder)
     if not folder.is_dir():
         raise UserError(f"character={folder} is neither a character of conf/character nor a folder with character.png")
     if face_mask is None and (folder / "face_mask.png").is_file():
         face_mask = folder / "face_mask.png"
-    return Character(character_name(folder), load_character(folder / "character.png"), _mask(face_mask))
+    return Character(name, load_character(folder / "character.png"), _mask(face_mask))
 
 
 def puppet(seed: int = 0, face_mask: str | Path | None = None) -> Character:

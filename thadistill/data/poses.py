@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,14 +119,30 @@ def _read_pt(path: Path) -> Tensor:
 
 
 def _read_csv(path: Path) -> np.ndarray:
-    rows = [line.split(",") for line in path.read_text().splitlines() if line.strip()]
-    header = [cell.strip() for cell in rows[0]]
-    if header[0] in POSE_PARAMETERS:
+    """As spreadsheets write them: a byte-order mark, quotes, and semicolons or tabs where numbers have decimal commas."""
+    raw = path.read_bytes()
+    text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise ValueError("it is empty")
+    separator = next((mark for mark in ";\t" if mark in lines[0]), ",")
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator, skipinitialspace=True)]
+    header = rows[0]
+    if any(cell in POSE_PARAMETERS for cell in header):
         if sorted(header) != sorted(POSE_PARAMETERS):
-            raise ValueError("its header is not the 45 parameter names")
+            odd = sorted({*header} ^ {*POSE_PARAMETERS})
+            raise ValueError(
+                f"its header is not the {POSE_SIZE} parameter names: {', '.join(odd[:3]) or 'one is doubled'}"
+            )
+        rows = rows[1:]
         order = [header.index(name) for name in POSE_PARAMETERS]
-        rows = [[row[i] for i in order] for row in rows[1:]]
-    return np.array(rows, np.float32)
+    else:
+        order = list(range(len(rows[0])))
+    for number, row in enumerate(rows):
+        if len(row) != len(order):
+            raise ValueError(f"row {number} has {len(row)} values, not {len(order)}")
+    decimal = "," if separator != "," else "."
+    return np.array([[float(row[i].replace(decimal, ".")) for i in order] for row in rows], np.float32)
 
 
 def pose_set(poses: str | Path, n: int, seed: int) -> Float[Tensor, "n 45"]:

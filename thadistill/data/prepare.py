@@ -1,23 +1,43 @@
-"""Preparing: a picture of a character, cropped and scaled to the input rules of the networks.
+"""Preparing: a picture as people have it, cut out, framed and checked, to a character image of the networks' rules.
 
-The rules: 512x512 RGBA, one upright front-facing character on an alpha of exactly 0, the head
-roughly inside the 128x128 box centred in the upper half.
+The rules: 512x512 RGBA, one upright front-facing character on an alpha of exactly 0, the head roughly inside the 128x128
+box centred in the upper half.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from jaxtyping import UInt8
+from PIL import Image
+from scipy import ndimage
 
+from thadistill.data.cutout import FAINT, CutOut, cut_out, srgb_to_lab
+from thadistill.data.framing import (
+    MEAN_MOUTH,
+    Answer,
+    Framed,
+    Placement,
+    answer_at,
+    fits,
+    frame,
+    outline_guess,
+    placed,
+)
 from thadistill.errors import UserError
-from thadistill.images import IMAGE_SIZE, Region, open_png
+from thadistill.images import IMAGE_SIZE, Region
+from thadistill.picture import read_picture
+from thadistill.teacher import Teacher
+from thadistill.teacher.chain import ChainTeacher
 
 HEAD_BOX = Region(64, 192, 192, 320)
-FAINT = 8  # of 255: alpha below this is the haze that cut-out tools leave, and is cleared
-HEAD_TO_BODY = 0.28  # where nothing else is known: the head's share of a standing character's height
+LEAST_SIDE = 64  # pixels of a picture
+WORKED_ON = 2560  # pixels of the longer side at most: a head a tenth of it fills the head box twice
+_LEAST_HEAD = 16  # pixels of head=
 
 
 @dataclass(frozen=True)
@@ -25,85 +45,169 @@ class Prepared:
     """A character image that obeys the rules, and how it was come by."""
 
     character: Image.Image  # 512x512 RGBA
-    scale: float
-    offset: tuple[int, int]  # where the given picture's top left corner went
-    notes: tuple[str, ...]
+    placement: Placement  # of the picture's own pixels
+    notes: tuple[str, ...]  # what was done
+    hints: tuple[str, ...]  # what a user should mend
 
 
-def prepare(path: str | Path, head: tuple[float, float, float, float] | None = None) -> Prepared:
-    """Scales and shifts a picture so that its head fills the head box, and clears what is almost transparent.
+def prepare(
+    path: str | Path,
+    head: Sequence[int | float] | None = None,
+    make_teacher: Callable[[], Teacher] | None = None,
+    segmenter: str | Path | None = None,
+    force: bool = False,
+) -> Prepared:
+    """Takes a picture's background away and places its head where the networks expect it.
 
     Args:
-        path: a PNG with transparency, any size.
-        head: the head's box in the picture (left, top, right, bottom, pixels). None: guessed from the outline, where the
-            picture is not 512x512 already.
+        path: any picture that Pillow reads, 64 to 20,000 pixels a side.
+        head: the head's box in the upright picture, hair to chin: left, top, right, bottom, in pixels, or in fractions of
+            width and height where none is above 1. None: found by the teacher; of a 512x512 picture kept where it fits.
+        make_teacher: gives THA3 or THA4, whose answer to facial poses finds the head; with another, or None, the outline is
+            all there is.
+        segmenter: an ONNX model for backgrounds that are neither transparent nor flat.
+        force: takes a picture in which the teacher finds no face.
 
-    Raises: UserError when the file is no PNG, has no transparency or nothing on it, or the head's box is not in it.
+    Raises: UserError when the file is no picture, its background cannot be taken away, ``head`` is not in it, or the teacher
+        finds no face.
     """
-    picture = open_png(path)
-    if "A" not in picture.getbands() and "transparency" not in picture.info:
-        raise UserError(f"{path} has no transparency ({picture.mode}); expected a character cut out on alpha 0")
-    rgba = np.asarray(picture.convert("RGBA")).copy()
-    alpha = rgba[..., 3]
-    notes = []
-    haze = (alpha > 0) & (alpha < FAINT)
-    if haze.any():
-        notes.append(f"cleared {int(haze.sum())} almost transparent pixels")
-    rgba[alpha < FAINT] = 0
-    if not rgba[..., 3].any():
-        raise UserError(f"{path} is transparent everywhere; expected a character")
-    if float((rgba[..., 3] > 0).mean()) > 0.97:
-        raise UserError(f"{path} is opaque almost everywhere; expected a character cut out on alpha 0")
-    if head is None and picture.size == (IMAGE_SIZE, IMAGE_SIZE):
-        notes.append("kept the framing of the 512x512 picture: give head=[left,top,right,bottom] to change it")
-        return Prepared(Image.fromarray(rgba), 1.0, (0, 0), tuple(notes))
-    if head is None:
-        head = _guess_head(rgba[..., 3])
-        notes.append("guessed the head from the outline: give head=[left,top,right,bottom] if prepare.png looks wrong")
-    left, top, right, bottom = head
-    if not (0 <= left < right <= picture.width and 0 <= top < bottom <= picture.height):
-        raise UserError(
-            f"head={list(head)}; expected left < right <= {picture.width}, top < bottom <= {picture.height}"
+    picture = read_picture(path, most=WORKED_ON)
+    width, height = picture.size
+    if min(width, height) < LEAST_SIDE:
+        raise UserError(f"{path} is {width}x{height}; expected at least {LEAST_SIDE} pixels a side: take a larger one")
+    box = None if head is None else _box(head, width, height)
+    cut = cut_out(np.asarray(picture.image), str(path), segmenter)
+    figure = Image.fromarray(cut.rgba).convert("RGBa")
+    shrunk = figure.width / width  # of a large picture
+    teacher = None if make_teacher is None else make_teacher()
+    asked = teacher if isinstance(teacher, ChainTeacher) else None
+    notes, hints = [*picture.notes, *cut.notes], list[str]()
+    if box is not None:
+        framed = _framed(asked, figure, _from_box([side * shrunk for side in box]))
+    elif asked is None:
+        framed = _framed(
+            None, figure, Placement(1, 0, 0) if figure.size == (IMAGE_SIZE,) * 2 else outline_guess(figure)
         )
-    box_height = HEAD_BOX.bottom - HEAD_BOX.top
-    scale = box_height / max(right - left, bottom - top)
-    middle_x, middle_y = (left + right) / 2 * scale, (top + bottom) / 2 * scale
-    offset = (
-        round((HEAD_BOX.left + HEAD_BOX.right) / 2 - middle_x),
-        round((HEAD_BOX.top + HEAD_BOX.bottom) / 2 - middle_y),
+        hints.append("the head was guessed from the outline: give head=[left,top,right,bottom] if its box looks wrong")
+    else:
+        framed = _found(asked, figure, force, str(path), notes)
+    if framed.answer is not None:
+        hints += _face_hints(framed, asked_for=box is not None or force)
+    page = np.array(placed(figure, framed.placement).convert("RGBA"))
+    page[page[..., 3] < FAINT] = 0
+    if not page[..., 3].any():
+        raise UserError(f"{path}: nothing of the character is where head={head} puts it; expected its head there")
+    scale, left, top = framed.placement
+    placement = Placement(scale * shrunk, left, top)
+    notes.append(f"scaled by {placement.scale:.3f}, moved by ({left:.0f}, {top:.0f})")
+    if placement.scale > 2.5:
+        hints.append(f"the head is small and was enlarged {placement.scale:.1f} times: a larger picture is sharper")
+    hints += _figure_hints(cut, page, framed)
+    return Prepared(Image.fromarray(page), placement, tuple(notes), tuple(hints))
+
+
+def _found(teacher: ChainTeacher, figure: Image.Image, force: bool, name: str, notes: list[str]) -> Framed:
+    """The place that the teacher finds; of a 512x512 picture its own, where the teacher agrees.
+
+    Raises: UserError where it finds no face, unless ``force``.
+    """
+    if figure.size == (IMAGE_SIZE, IMAGE_SIZE):
+        own = _framed(teacher, figure, Placement(1, 0, 0))
+        if own.face and own.answer is not None and fits(own.answer):
+            notes.append("kept the framing of the 512x512 picture, in which the head lies right")
+            return own
+    framed = frame(teacher, figure)
+    if framed.face:
+        notes.append("found eyes and mouth by the teacher's answer to poses")
+    elif not force:
+        raise UserError(
+            f"{name}: the teacher finds no face in it; expected one drawn character that looks ahead: say where the head is "
+            "by head=[left,top,right,bottom], or give force=true"
+        )
+    return framed
+
+
+def _framed(teacher: ChainTeacher | None, figure: Image.Image, placement: Placement) -> Framed:
+    answer = None if teacher is None else answer_at(teacher, figure, placement)
+    return Framed(placement, answer, answer is not None and answer.is_face)
+
+
+def _box(head: Sequence[int | float], width: int, height: int) -> tuple[float, float, float, float]:
+    """``head=`` in pixels.
+
+    Raises: UserError.
+    """
+    if len(head) != 4 or not all(math.isfinite(side) for side in head):
+        raise UserError(
+            f"head={list(head)}; expected [left,top,right,bottom], in pixels or in fractions of the picture"
+        )
+    left, top, right, bottom = (float(side) for side in head)
+    if max(head) <= 1:
+        left, top, right, bottom = left * width, top * height, right * width, bottom * height
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise UserError(f"head={list(head)}; expected left < right <= {width}, top < bottom <= {height}, or fractions")
+    if max(right - left, bottom - top) < _LEAST_HEAD:
+        raise UserError(
+            f"head={list(head)} is {right - left:.0f}x{bottom - top:.0f} pixels; expected the whole head, {_LEAST_HEAD} "
+            "pixels or more"
+        )
+    return left, top, right, bottom
+
+
+def _from_box(box: Sequence[int | float]) -> Placement:
+    left, top, right, bottom = box
+    scale = (HEAD_BOX.bottom - HEAD_BOX.top) / max(right - left, bottom - top)
+    return Placement(
+        scale,
+        (HEAD_BOX.left + HEAD_BOX.right) / 2 - scale * (left + right) / 2,
+        (HEAD_BOX.top + HEAD_BOX.bottom) / 2 - scale * (top + bottom) / 2,
     )
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    # premultiplied while scaling: colours hidden under alpha 0 must not bleed into the outline
-    scaled = Image.fromarray(rgba).convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
-    page = Image.new("RGBA", (IMAGE_SIZE, IMAGE_SIZE))
-    page.paste(scaled, offset)
-    cleared = np.asarray(page).copy()
-    cleared[cleared[..., 3] < FAINT] = 0
-    notes.append(f"scaled by {scale:.3f}, moved by {offset}")
-    return Prepared(Image.fromarray(cleared), scale, offset, tuple(notes))
 
 
-def _guess_head(alpha: np.ndarray) -> tuple[float, float, float, float]:
-    """The head at the top of the outline: as high as its share of the figure, around the outline's middle there."""
-    rows = np.where((alpha > 127).any(axis=1))[0]
-    if len(rows) == 0:
-        rows = np.where((alpha > 0).any(axis=1))[0]
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
-    columns = np.where((alpha > 0).any(axis=0))[0]
-    width = int(columns[-1]) + 1 - int(columns[0])
-    height = min(bottom - top, max(HEAD_TO_BODY * (bottom - top), 0.5 * width if width > bottom - top else 0))
-    band = alpha[top : top + max(1, int(height))]
-    across = np.where((band > 127).any(axis=0))[0] if (band > 127).any() else columns
-    middle = (int(across[0]) + int(across[-1]) + 1) / 2
-    half = height / 2
-    return (max(0.0, middle - half), float(top), min(float(alpha.shape[1]), middle + half), float(top + height))
+def _face_hints(framed: Framed, asked_for: bool) -> list[str]:
+    answer = framed.answer
+    assert answer is not None
+    if not framed.face:
+        return ["no face that the teacher answers to: it will not move well"] if asked_for else []
+    hints = []
+    if asked_for and not fits(answer):
+        hints.append("eyes and mouth lie elsewhere than the networks expect them: leave head= out to have them found")
+    aside = (answer.mouth[0] - answer.eyes[0]) / answer.eye_distance
+    tilt = (answer.left[1] - answer.right[1]) / answer.eye_distance
+    uneven = math.log(answer.strength[0] / answer.strength[1])
+    if abs(aside) > 0.25 or abs(tilt) > 0.2 or abs(uneven) > 0.9:
+        hints.append("the head seems turned or tilted: characters that look straight ahead move better")
+    return hints
 
 
-def overlay(character: Image.Image) -> Image.Image:
-    """The character on white with the boxes the networks look at, to check by eye: head (red) and teacher's face (blue)."""
-    page = Image.new("RGBA", character.size, "white")
-    page.alpha_composite(character)
-    drawing = ImageDraw.Draw(page)
-    for region, color in ((HEAD_BOX, "red"), (Region(32, 224, 160, 352), "blue")):
-        drawing.rectangle((region.left, region.top, region.right - 1, region.bottom - 1), outline=color, width=2)
-    return page.convert("RGB")
+def _figure_hints(cut: CutOut, page: UInt8[np.ndarray, "512 512 4"], framed: Framed) -> list[str]:
+    """Of the whole picture and of the head's surroundings in the character image."""
+    hints = []
+    solid = cut.rgba[..., 3] > 127
+    labels, count = ndimage.label(solid)
+    sizes = np.sort(np.bincount(labels.ravel(), minlength=count + 1)[1:])
+    if count > 1 and sizes[-2] > 0.15 * sizes[-1]:
+        hints.append("two figures, or parts that do not touch: cut out one character")
+    top_edge = framed.placement.top  # where the picture's upper edge lies
+    across = np.nonzero(solid[0])[0] * framed.placement.scale + framed.placement.left
+    if ((across > HEAD_BOX.left) & (across < HEAD_BOX.right)).sum() > 2 and top_edge > -40:
+        hints.append("the hair is cut off at the upper edge: take a picture with all of it")
+    if framed.answer is not None and framed.face and _skin_beside(page, framed.answer) > 150:
+        hints.append("something of the colour of skin is near the head: hands there will be bent with it")
+    return hints
+
+
+def _skin_beside(page: UInt8[np.ndarray, "512 512 4"], answer: Answer) -> int:
+    """Pixels, in one piece, of the colour of the cheeks left and right of the head."""
+    y, half = int((answer.eyes[1] + answer.mouth[1]) / 2), answer.eye_distance / 2
+    cheeks = [page[y - 3 : y + 4, int(x) - 3 : int(x) + 4] for x in (MEAN_MOUTH[0] - half, MEAN_MOUTH[0] + half)]
+    colors = np.concatenate([cheek[..., :3].reshape(-1, 3) for cheek in cheeks])
+    if not len(colors):
+        return 0
+    skin = np.median(srgb_to_lab(colors), axis=0)
+    around = page[70:180]
+    like = (np.linalg.norm(srgb_to_lab(around[..., :3]) - skin, axis=-1) < 7) & (around[..., 3] > 200)
+    like[:, int(256 - 1.7 * 2 * half) : int(256 + 1.7 * 2 * half)] = False  # the face itself, and ears
+    like[:, :120] = like[:, 392:] = False
+    labels, _ = ndimage.label(ndimage.binary_opening(like, iterations=2))
+    return int(np.bincount(labels.ravel())[1:].max(initial=0))

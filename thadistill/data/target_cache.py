@@ -1,7 +1,8 @@
 """Target cache: teacher outputs on disk, keyed by what made them, in shards that appear whole or not at all.
 
-    FOLDER/manifest.json          the key and what it was made of
-    FOLDER/shard-00000/*.npy      the poses of a shard: one array a field
+    FOLDER/manifest.json                 the key and what it was made of
+    FOLDER/shard-00000/*.npy             the poses of a shard: one array a field
+    FOLDER/shard-00000/manifest.json     the key again, and each array's checksum, compared when it is read
 
 A cache belongs to an endless pose sequence (a seed, or a file): asking for more poses adds shards, and every run on the
 same character, teacher and sequence shares them. Warped images, alphas and colours are not kept: the losses recompute the
@@ -13,10 +14,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,7 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from thadistill.errors import UserError
-from thadistill.files import replacing
+from thadistill.files import write_json
 from thadistill.kernels.patches import cut_patches
 from thadistill.pose import POSE_PARAMETERS
 
@@ -92,14 +95,28 @@ class TargetCache:
             kept = found.get("shard", SHARD)
             self.shard = kept if isinstance(kept, int) else SHARD
         else:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._adopt_none()
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"{self.folder} cannot be made ({error.strerror}); expected a writable folder for targets"
+                ) from None
             self.write_manifest()
+
+    def _adopt_none(self) -> None:
+        """Refuses shards that another key made, where their cache's own manifest is gone."""
+        for place in sorted(self.folder.glob("shard-*")) if self.folder.is_dir() else []:
+            if _read_checksums(place).get("key") != self.key.digest:
+                raise UserError(
+                    f"{self.folder} has shards but no manifest.json, and {place.name} is not of key {self.key.digest}; "
+                    f"expected an empty folder: rebuild with 'rm -r {self.folder}' and the same command"
+                )
 
     def write_manifest(self) -> None:
         """Writes the key and the number of whole shards; called again when a build ends."""
         content = {"digest": self.key.digest, "key": asdict(self.key), "shard": self.shard, "count": len(self)}
-        with replacing(self.folder / "manifest.json") as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n")
+        write_json(self.folder / "manifest.json", content)
 
     def shard_folder(self, index: int) -> Path:
         """Where shard ``index`` lies once it is whole."""
@@ -120,21 +137,47 @@ class TargetCache:
         """Puts shard ``index`` on disk: all its fields at once, by renaming a finished folder."""
         assert set(fields) == set(FIELDS[self.key.kind])
         temporary = self.folder / f".shard-{index:05d}.{os.getpid()}"
-        temporary.mkdir(exist_ok=True)
         try:
+            temporary.mkdir(exist_ok=True)
+            sums = {}
             for name, value in fields.items():
-                np.save(
-                    temporary / f"{name}.npy", value.cpu().numpy().astype(np.float32 if name == "pose" else np.float16)
-                )
+                array = value.cpu().numpy().astype(np.float32 if name == "pose" else np.float16)
+                np.save(temporary / f"{name}.npy", array)
+                sums[name] = _checksum(array)
+            write_json(temporary / "manifest.json", {"key": self.key.digest, "crc32": sums})
             if not self.has_shard(index):
                 temporary.rename(self.shard_folder(index))
         except OSError as error:
-            raise UserError(f"{self.folder} cannot be written ({error.strerror}); expected room for targets") from None
+            reason = error.strerror or str(error)  # numpy words a full disk itself
+            raise UserError(f"{self.folder} cannot be written ({reason}); expected room for targets") from None
         finally:
-            if temporary.exists():
-                for file in temporary.iterdir():
-                    file.unlink()
-                temporary.rmdir()
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def read_shard(self, index: int) -> dict[str, np.ndarray]:
+        """The arrays of a whole shard by field, mapped from disk, their checksums compared.
+
+        Raises: UserError where one is damaged; the shard is taken away, so that the same command makes it again.
+        """
+        place = self.shard_folder(index)
+        recorded = _read_checksums(place)
+        arrays = {}
+        for name in FIELDS[self.key.kind]:
+            path = place / f"{name}.npy"
+            try:
+                arrays[name] = array = np.load(path, mmap_mode="c")
+                if len(array) != self.shard:
+                    raise ValueError(f"{len(array)} poses")
+                # shards of earlier versions have no checksums
+                if recorded and _checksum(array) != recorded["crc32"][name]:
+                    raise ValueError("its checksum differs")
+                if recorded and recorded["key"] != self.key.digest:
+                    raise ValueError(f"made under key {recorded['key']}")
+            except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+                shutil.rmtree(place, ignore_errors=True)
+                raise UserError(
+                    f"{path} is damaged ({error}) and now deleted; run the same command, which makes it again"
+                ) from None
+        return arrays
 
     def open(self, count: int | None = None, device: torch.device | str | None = None) -> Targets:
         """The first ``count`` poses (all, if None): mapped from disk, or copied to ``device``.
@@ -165,14 +208,8 @@ class Targets:
 
     def _take(self, count: int) -> None:
         for index in range(len(self._shards["pose"]), -(-count // self._shard)):
-            for name, shards in self._shards.items():
-                path = self._cache.shard_folder(index) / f"{name}.npy"
-                try:
-                    array = np.load(path, mmap_mode="c")
-                except (OSError, ValueError) as error:
-                    raise UserError(
-                        f"{path} is damaged ({error}); delete {path.parent} and run the same command"
-                    ) from None
+            for name, array in self._cache.read_shard(index).items():
+                shards = self._shards[name]
                 tensor = torch.from_numpy(array)
                 shards.append(tensor if self._device is None else tensor.to(self._device))
         self.count = count
@@ -228,10 +265,25 @@ class Targets:
         return cut_patches(self._shards[name], index, corner, size)
 
 
+def _checksum(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def _read_checksums(place: Path) -> dict[str, Any]:
+    """A shard's own manifest; empty where an earlier version wrote the shard."""
+    try:
+        content = json.loads((place / "manifest.json").read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        return {"key": "damaged", "crc32": {}}
+    return content if isinstance(content, dict) else {"key": "damaged", "crc32": {}}
+
+
 def _read_manifest(path: Path) -> dict[str, object]:
     try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
         content = None
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a target cache's manifest; delete {path.parent} and run the same command")

@@ -26,14 +26,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from thadistill.data.poses import load_poses, sample_poses
 from thadistill.errors import UserError
 from thadistill.files import cache_folder
-from thadistill.images import IMAGE_SIZE, encode_rgba, open_png, to_pil
+from thadistill.images import IMAGE_SIZE, encode_rgba, to_pil
+from thadistill.picture import Picture, decode_picture, read_picture
 
 _BUFFER = 256  # triples a tar stream mixes
 
@@ -90,7 +90,7 @@ class FolderTriples(Dataset[Triple]):
         return Triple(self._read(before), self.poses[name][row], self._read(after))
 
     def _read(self, path: Path) -> Float[Tensor, "4 h w"]:
-        return _network_space(open_png(path), self.size, str(path))
+        return _network_space(read_picture(path), self.size, str(path))
 
 
 class TarTriples:
@@ -147,7 +147,8 @@ class TarTriples:
                 f"{label} has {', '.join(sorted(files))}; expected {', '.join(self.names)} and pose.npy under one key"
             )
         rest, posed = (
-            _network_space(Image.open(io.BytesIO(files[name])), self.size, f"{label}.{name}") for name in self.names
+            _network_space(decode_picture(io.BytesIO(files[name]), f"{label}.{name}"), self.size, f"{label}.{name}")
+            for name in self.names
         )
         pose = np.load(io.BytesIO(files["pose.npy"]), allow_pickle=False).astype(np.float32)
         return Triple(rest, torch.from_numpy(pose), posed)
@@ -277,12 +278,11 @@ def write_puppet_triples(folder: Path, seed: int, poses: int, size: int = IMAGE_
     return name
 
 
-def _network_space(picture: Image.Image, size: int, label: str) -> Float[Tensor, "4 h w"]:
-    if picture.mode != "RGBA" or picture.width != picture.height or picture.width < size:
-        raise UserError(
-            f"{label} is {picture.width}x{picture.height} {picture.mode}; expected square RGBA of {size} or more"
-        )
-    return shrink(encode_rgba(np.array(picture))[None], size)[0]
+def _network_space(picture: Picture, size: int, label: str) -> Float[Tensor, "4 h w"]:
+    width, height = picture.size
+    if not picture.kind.endswith(" RGBA") or width != height or width < size:
+        raise UserError(f"{label} is {width}x{height} {picture.kind}; expected square RGBA of {size} or more")
+    return shrink(encode_rgba(np.array(picture.image))[None], size)[0]
 
 
 def _place() -> tuple[int, int]:

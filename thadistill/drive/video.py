@@ -18,6 +18,7 @@ from PIL import Image
 from thadistill.drive.soundtrack import CODECS, Soundtrack
 from thadistill.errors import UserError
 from thadistill.files import replacing, write_bytes
+from thadistill.picture import read_picture
 
 RGBA = UInt8[np.ndarray, "h w 4"]
 _MOST_REPEATED = 30  # frames of raw output
@@ -259,10 +260,7 @@ def read_background(given: str | None, width: int, height: int) -> np.ndarray | 
         return np.frombuffer(bytes.fromhex(given.lstrip("#")), np.uint8)
     if not Path(given).is_file():
         raise UserError(f"background={given}; expected transparent, RRGGBB, or a picture's path")
-    try:
-        picture = Image.open(given).convert("RGB")
-    except OSError as error:
-        raise UserError(f"background={given} cannot be read ({error}); expected a picture") from None
+    picture = read_picture(given).image.convert("RGB")
     scale = max(width / picture.width, height / picture.height)
     size = (max(width, round(picture.width * scale)), max(height, round(picture.height * scale)))
     left, top = (size[0] - width) // 2, (size[1] - height) // 2

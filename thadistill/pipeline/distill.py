@@ -40,12 +40,23 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
     device = trainer_device(config.trainer)
     check_targets(config)
     run = RunFolder(out, config)
-    if (out / "metrics.json").is_file() and run.state.get("done"):
+    if run.state.get("done") and (metrics := _reported(out)) is not None:
         console.print(f"{shown(out)} is done already; delete it or give another out= to distil again", soft_wrap=True)
-        return json.loads((out / "metrics.json").read_text())
+        return metrics
     check_student(config)
     with run.alone():
         return _distill(config, out, run, *_begin(config, run, device, process_started))
+
+
+def _reported(out: Path) -> dict[str, Any] | None:
+    """The figures of a finished run; None where they are lost or damaged, and are measured again."""
+    try:
+        metrics = json.loads((out / "metrics.json").read_bytes())
+        for name in ("psnr", "psnr_unmoved", "face_psnr"):
+            float(metrics[name])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return metrics
 
 
 def _begin(

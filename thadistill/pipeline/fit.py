@@ -255,6 +255,8 @@ def check_checkpoint(path: Path, module: L.LightningModule) -> int:
         content = torch.load(path, map_location="cpu", weights_only=True)
         found = {key: tuple(value.shape) for key, value in content["state_dict"].items()}
         step = int(content["global_step"])
+        for name in ("epoch", "loops", "callbacks", "optimizer_states", "lr_schedulers", "pytorch-lightning_version"):
+            content[name]  # what the trainer goes on from
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, pickle.UnpicklingError):
         raise UserError(
             f"{path} cannot be continued from; delete it, and the same command starts this step from the beginning"

@@ -32,12 +32,7 @@ class RunFolder:
         self.path = folder / "run.json"
         self.state: dict[str, Any] = {"digest": self.digest, "contents": hashes, "plan": {}, "steps": []}
         if self.path.is_file():
-            try:
-                found = json.loads(self.path.read_text())
-            except json.JSONDecodeError:
-                raise UserError(
-                    f"{self.path} is damaged; expected a run's record: delete {folder} or give out="
-                ) from None
+            found = _read(self.path)
             if found.get("digest") != self.digest:
                 before = found.get("contents", {})
                 other = [key for key in sorted({*before, *hashes}) if before.get(key) != hashes.get(key)]
@@ -108,7 +103,7 @@ class RunFolder:
 
     def take_in(self, folder: Path, name: str) -> None:
         """Keeps the steps of another process's record under ``name``: their minutes ran in parallel with these."""
-        self.state[name] = json.loads((folder / self.path.name).read_text())["steps"]
+        self.state[name] = _read(folder / self.path.name)["steps"]
         self.save()
 
     def spent(self, name: str) -> float:
@@ -119,3 +114,17 @@ class RunFolder:
     def minutes(self) -> float:
         """Spent so far over all steps."""
         return sum((row["minutes"] for row in self.state["steps"]), 0.0)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+        whole = (
+            isinstance(found, dict) and isinstance(found["plan"], dict) and isinstance(found.get("contents", {}), dict)
+        )
+        whole = whole and all(isinstance(row["name"], str) and row["minutes"] >= 0 for row in found["steps"])
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{path} is damaged; expected a run's record: delete {path.parent} or give out=") from None
+    return found

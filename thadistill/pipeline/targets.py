@@ -19,7 +19,7 @@ from jaxtyping import Float
 from omegaconf import DictConfig
 from torch import Tensor
 
-from thadistill.console import progress_bar
+from thadistill.console import console, progress_bar
 from thadistill.data.poses import PoseSequence
 from thadistill.data.target_builder import build_targets, crowded, open_cache
 from thadistill.data.target_cache import POSED_BYTES, SHARD, Kind, TargetCache, Targets
@@ -56,6 +56,13 @@ def check_targets(config: DictConfig) -> None:
     Raises: UserError.
     """
     training: PoseSequence = hydra.utils.instantiate(config.recipe.targets.poses)
+    poses = training.limit
+    if poses is not None and poses < SHARD:
+        raise UserError(f"{training.source} has {poses} poses; expected {SHARD} or more to train on")
+    if poses is not None and poses % SHARD:
+        console.print(
+            f"{training.source}: the last {poses % SHARD} of {poses} poses are left out, as they come in {SHARD}s"
+        )
     for name in ("evaluation", "validation"):
         seed = config[name].seed
         if training.source == "random" and seed in (training.seed, training.seed + _OTHER_FACES):

@@ -156,6 +156,10 @@ def _read_manifest(folder: Path) -> tuple[str, str, str]:
         content = None
     if not isinstance(content, Mapping) or not all(isinstance(content.get(key), str) for key in _KEYS):
         raise UserError(f"{path} is not a character model's; expected the keys {', '.join(_KEYS)}")
+    for key in _KEYS:
+        name = Path(content[key])
+        if name.is_absolute() or ".." in name.parts:
+            raise UserError(f"{path} has {key}: {content[key]}; expected a file in the folder itself")
     return content[_KEYS[0]], content[_KEYS[1]], content[_KEYS[2]]
 
 
@@ -173,6 +177,13 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
         raise UserError(f"{path} cannot be read ({reason}); expected a whole file of trained tensors") from None
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise UserError(f"{path} holds no named tensors; expected a state dict")
+    for name, value in tensors.items():
+        if not isinstance(name, str):
+            raise UserError(f"{path} has a tensor named {name!r}; expected a student's tensors")
+        if value.is_complex() or not bool(torch.isfinite(value).all()):
+            raise UserError(
+                f"{path} has {name} with values that are not finite; expected a trained student: take another"
+            )
     return dict(tensors)
 
 

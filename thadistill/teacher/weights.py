@@ -76,6 +76,12 @@ def _read(file: Path | io.BytesIO, label: str) -> dict[str, Tensor]:
         ) from None
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise UserError(f"{label} holds a {type(state).__name__}; expected tensors by name: take the published file")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+            raise UserError(
+                f"{label} has {name!r}, which is not a named tensor of finite numbers; expected the published file: copy it "
+                "again"
+            )
     return state
 
 

@@ -1,0 +1,82 @@
+"""Preparing a folder: picture in, character image, face mask and sheet out; for the command and for distill's pictures."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import hydra
+import numpy as np
+from omegaconf import DictConfig
+from PIL import Image
+
+from thadistill.config import character_folder
+from thadistill.console import console, shown
+from thadistill.data.face_mask import computed_face_mask
+from thadistill.data.prepare import Prepared, prepare
+from thadistill.data.prepare_sheet import sheet
+from thadistill.files import write_bytes
+from thadistill.images import encode_rgba, save_face_mask
+from thadistill.teacher import Teacher
+
+
+def prepare_folder(
+    image: str | Path,
+    out: Path,
+    make_teacher: Callable[[], Teacher],
+    head: Sequence[int | float] | None = None,
+    segmenter: str | None = None,
+    face_mask: bool = True,
+    force: bool = False,
+) -> Prepared:
+    """Writes ``prepare.png``, ``face_mask.png`` and at last ``character.png`` into ``out``.
+
+    A ``face_mask.png`` that belongs to another character image is never left there.
+
+    Args:
+        make_teacher: THA3 or THA4; the picture is read before its weights are.
+        head, segmenter, force: see :func:`thadistill.data.prepare.prepare`.
+        face_mask: whether one is computed.
+
+    Raises: UserError.
+    """
+    make_teacher = functools.cache(make_teacher)
+    prepared = prepare(image, head, make_teacher, segmenter, force)
+    character = _png(prepared.character)
+    given, mask = out / "character.png", out / "face_mask.png"
+    if not given.is_file() or given.read_bytes() != character:
+        given.unlink(missing_ok=True)  # while the folder changes it is no character's
+        mask.unlink(missing_ok=True)
+    write_bytes(out / "prepare.png", _png(sheet(prepared.character, make_teacher(), prepared.notes, prepared.hints)))
+    if face_mask:
+        save_face_mask(computed_face_mask(make_teacher(), encode_rgba(np.array(prepared.character))), mask)
+    write_bytes(given, character)
+    return prepared
+
+
+def prepare_character(config: DictConfig) -> None:
+    """Where ``character=`` is a picture, prepares it, once, and says where its folder is.
+
+    Raises: UserError.
+    """
+    picture = config.character.get("folder")
+    if picture is None or not Path(picture).is_file():
+        return
+    folder = character_folder(picture)
+    if (folder / "character.png").is_file():
+        console.print(f"{shown(Path(picture))} was prepared before, in {shown(folder)}", soft_wrap=True)
+        return
+    prepared = prepare_folder(picture, folder, lambda: hydra.utils.instantiate(config.teacher))
+    for hint in prepared.hints:
+        console.print(f"! {hint}", soft_wrap=True)
+    console.print(
+        f"prepared {shown(Path(picture))} in {shown(folder)}: look at {shown(folder / 'prepare.png')}", soft_wrap=True
+    )
+
+
+def _png(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, format="PNG")
+    return file.getvalue()
