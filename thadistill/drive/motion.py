@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class OneEuroFilter:
         return self._value.copy()
 
 
-def _share(cutoff: np.ndarray, step: np.ndarray) -> np.ndarray:
+def _share(cutoff: np.ndarray | np.floating[Any], step: np.ndarray) -> np.ndarray:
     """The share of a new value that a low-pass filter of ``cutoff`` Hz takes in after ``step`` seconds."""
     turn = 2 * np.pi * cutoff * step
     return np.where(np.isfinite(turn), turn / (turn + 1), 1.0)
