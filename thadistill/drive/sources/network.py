@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final
 
+from thadistill.drive.motion import FACE
 from thadistill.drive.protocols import Face, PacketError, VmcReader, parse_ifacialmocap, parse_openseeface
 from thadistill.drive.protocols.ifacialmocap import HELLO
 from thadistill.drive.protocols.ifacialmocap import PORT as IFACIALMOCAP_PORT
 from thadistill.drive.protocols.openseeface import PORT as OPENSEEFACE_PORT
 from thadistill.drive.protocols.vmc import PORT as VMC_PORT
-from thadistill.drive.sources.base import FACE, WAIT_S, FaceMapping, SourceOptions, TimedPose
+from thadistill.drive.sources.base import WAIT_S, FaceMapping, SourceOptions, TimedPose
 from thadistill.errors import UserError
 
 PORTS: Final = {"ifacialmocap": IFACIALMOCAP_PORT, "vmc": VMC_PORT, "openseeface": OPENSEEFACE_PORT}

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from thadistill.drive.face_tracker import FaceTracker
 from thadistill.drive.face_video import images_of
-from thadistill.drive.motion import mirrored
-from thadistill.drive.sources.base import FACE, WAIT_S, FaceMapping, SourceOptions, TimedPose
+from thadistill.drive.motion import FACE, mirrored
+from thadistill.drive.sources.base import WAIT_S, FaceMapping, SourceOptions, TimedPose
 from thadistill.errors import UserError
 
 _AGAIN_S: Final = 1.0  # between tries to open a camera that is gone
