@@ -17,7 +17,7 @@ from thadistill.errors import UserError
 
 _AGAIN_S: Final = 1.0  # between tries to open a camera that is gone
 _FIRST_S: Final = 10.0  # for the first image
-_SIZES = (
+_SIZES: Final[tuple[dict[str, str], ...]] = (
     {"video_size": "640x480", "framerate": "30"},
     {"video_size": "640x480"},
     {},
