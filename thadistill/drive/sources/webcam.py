@@ -110,7 +110,7 @@ class Webcam:
                             self._newest, self._seen = (time.monotonic(), image), True
                             self._new.notify()
                 except UserError as error:
-                    self._failed = error
+                    self._failed = UserError(f"camera={self.options.camera}: {error}")
                 except OSError as error:
                     self._failed = UserError(
                         f"camera={self.options.camera} cannot be read ({error}); expected a camera"
@@ -118,5 +118,8 @@ class Webcam:
                 if self._seen:
                     break
             if not self._seen:
+                self._failed = self._failed or UserError(
+                    f"camera={self.options.camera} gives no image; expected a camera"
+                )
                 return
             self._stop.wait(_AGAIN_S)
