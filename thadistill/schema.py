@@ -163,6 +163,8 @@ SCHEMA: dict[str, Kind] = {
     "fps": or_null(RATE),  # null in drive alone
     "poses_fps": RATE,
     "side_by_side": FLAG,
+    "smoothing": SHARE,
+    "idle": FLAG,
     "eyebrow_down": one_of("angry", "troubled", "serious", "lowered"),
     "wink": one_of("normal", "relaxed"),
     "port": Kind("a number from 0 (any free one) to 65535", lambda v: _is_whole(v) and 0 <= v <= 65535),

@@ -1,6 +1,6 @@
 """Packets of face trackers as their senders write them, for tests; and packets spoiled in every way, by number.
 
-``python -m tests.drive.packets 100000`` gives that many spoiled packets to the parsers (the suite gives 2,000).
+``python -m tests.drive.packets 100000 [first]`` gives that many spoiled packets to the parsers (the suite gives 2,000).
 """
 
 from __future__ import annotations
@@ -184,4 +184,6 @@ def give(count: int, first: int = 0) -> Counter[str]:
 
 
 if __name__ == "__main__":
-    print(dict(give(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)))
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    start = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    print(dict(give(count, start)))

@@ -268,3 +268,18 @@ def test_the_command_on_a_voice_and_a_face(
         assert max(np.abs(image.astype(int) - images[0]).max() for image in images) > 20  # it moves
         sound, rate = sound_of(tmp_path / "out.mp4")
         assert np.abs(sound[: rate // 2]).max() > 0.2
+
+
+def test_smoothing_of_a_track_takes_jitter_and_no_time() -> None:
+    times = np.arange(200) / 30
+    clean = POSE_PARAMETERS.rest(200)
+    head = POSE_PARAMETERS.index("head_y")
+    clean[:, head] = torch.from_numpy(0.6 * np.sin(2 * times)).float()
+    noisy = clean.clone()
+    noisy[:, head] += torch.from_numpy(np.random.default_rng(0).normal(0, 0.03, 200)).float()
+    track = Track(noisy, times)
+    smooth = track.smoothed(0.5).poses[20:-20, head]
+    assert (smooth - clean[20:-20, head]).std() < 0.6 * (noisy - clean)[20:-20, head].std()
+    lags = [float((smooth[5:-5] - clean[20 + lag : -20 + lag, head][5:-5]).square().mean()) for lag in range(-3, 4)]
+    assert int(np.argmin(lags)) == 3  # no lag
+    assert track.smoothed(0.0) is track

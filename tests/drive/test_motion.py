@@ -11,7 +11,7 @@ import torch
 from tests.web.javascript import run
 from tests.web.test_smoothing_js import one_euro
 from thadistill.data.poses import sample_poses
-from thadistill.drive.motion import Blinks, Idle, OneEuroFilter, PoseFilter, mirrored
+from thadistill.drive.motion import FACE, Blinks, Idle, OneEuroFilter, PoseFilter, mirrored
 from thadistill.pose import POSE_PARAMETERS
 
 WINK = POSE_PARAMETERS.index("eye_wink_left")
@@ -75,7 +75,7 @@ def test_an_idle_character_breathes_and_blinks() -> None:
     assert torch.equal(frames, POSE_PARAMETERS.clamp(frames))
     assert all(torch.equal(calm.apply(rest, i / 30), rest) for i in range(100))
     seen = Idle(seed=2)
-    assert max(float(seen.apply(rest, i / 30, blinking=False)[WINK]) for i in range(900)) == 0
+    assert max(float(seen.apply(rest, i / 30, FACE)[WINK]) for i in range(900)) == 0
 
 
 def test_a_mirror_changes_sides() -> None:

@@ -144,13 +144,14 @@ def test_sound_over_a_track(tmp_path: Path) -> None:
     with Merged([track, sound]) as source:
         assert source.name == "file + audio"
         iii = POSE_PARAMETERS.index("mouth_iii")
-        ended = time.monotonic() + 2.0
+        ended = time.monotonic() + 2.5
         both = [
             pose for pose in itertools.takewhile(lambda _: time.monotonic() < ended, source.poses()) if pose is not None
         ]
     said = torch.stack([pose.pose for pose in both])
     assert said[3:, WINK].min() > 0.69  # the track's
-    loud = said[said[:, iii] > 0.5]
+    during = torch.tensor([pose.time < both[0].time + 0.6 for pose in both])  # later the sound has ended, and is let go
+    loud = said[during & (said[:, iii] > 0.5)]
     assert len(loud) > 5
     assert loud[:, AAA].max() < 0.3  # the sound's, not the track's
     assert said[-1, AAA] > 0.89  # the track's again once the sound has ended
@@ -210,3 +211,21 @@ def test_a_taken_port_is_told() -> None:
 def test_a_camera_that_is_not_there_is_told(tracker_model: Path) -> None:
     with pytest.raises(UserError, match="/dev/video97"), open_source("webcam", SourceOptions(camera=97)):
         pass
+
+
+def test_a_stream_of_nothing_but_spoiled_packets_is_silence() -> None:
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with open_source("openseeface", SourceOptions(port=0)) as source, udp as sender:
+        ended = threading.Event()
+
+        def flood() -> None:
+            while not ended.wait(0.002):
+                sender.sendto(b"nothing", ("127.0.0.1", source.port))  # type: ignore[attr-defined]
+
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        began = time.monotonic()
+        assert list(itertools.islice(source.poses(), 3)) == [None] * 3
+        ended.set()
+        flooding.join()
+        assert 0.25 < time.monotonic() - began < 2

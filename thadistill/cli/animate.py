@@ -6,14 +6,18 @@ import time
 from pathlib import Path
 
 import hydra
+import torch
+from jaxtyping import Float
 from omegaconf import DictConfig
+from torch import Tensor
 
 from thadistill.cli.serve import models, newest, packaged_puppet
 from thadistill.console import console, progress_bar, shown
 from thadistill.drive.animate import frames, side_by_side, write_frames
 from thadistill.drive.blendshapes import BlendshapeMapper
+from thadistill.drive.motion import ALL, MOUTH, Idle
 from thadistill.drive.soundtrack import has_sound
-from thadistill.drive.track import SOUND, VIDEO, read_track
+from thadistill.drive.track import SOUND, VIDEO, Track, read_track
 from thadistill.drive.video import open_video, read_background
 from thadistill.errors import UserError
 from thadistill.export.web import open_students
@@ -30,9 +34,9 @@ def run(config: DictConfig, out: Path) -> None:
     laid = read_background(background, 3 * IMAGE_SIZE if config.side_by_side else IMAGE_SIZE, IMAGE_SIZE)
     mapper = BlendshapeMapper(eyebrow_down=config.eyebrow_down, wink=config.wink)
     with console.status(f"reading {config.poses}"):
-        poses = read_track(config.poses, float(config.poses_fps), mapper).at(float(config.fps))
-    track = Path(config.poses)
-    sound = track if track.suffix.lower() in (*SOUND, *VIDEO) and has_sound(track) else None
+        poses = _moving(read_track(config.poses, float(config.poses_fps), mapper), config)
+    source = Path(config.poses)
+    sound = source if source.suffix.lower() in (*SOUND, *VIDEO) and has_sound(source) else None
     given = models(config.model)
     if len(given) > 1:
         raise UserError(f"model={config.model} names {len(given)} students; expected one")
@@ -52,3 +56,15 @@ def run(config: DictConfig, out: Path) -> None:
     console.print(
         f"{count} frames in {seconds:.1f} s ({count / seconds:.1f} a second): {where}", soft_wrap=True, markup=False
     )
+
+
+def _moving(track: Track, config: DictConfig) -> Float[Tensor, "n 45"]:
+    """The poses of the video's frames: a track of poses as it is; what was tracked smoothed, breathing and blinking."""
+    if track.drives == ALL:
+        return track.at(float(config.fps))
+    seen = track if track.drives == MOUTH else track.smoothed(float(config.smoothing))  # vowels are smooth as they come
+    poses = seen.at(float(config.fps))
+    if not config.idle:
+        return poses
+    idle = Idle()
+    return torch.stack([idle.apply(pose, index / config.fps, track.drives) for index, pose in enumerate(poses)])

@@ -45,7 +45,8 @@ def images_of(name: str, options: dict[str, str], format: str | None) -> Iterato
             if not container.streams.video:
                 raise UserError(f"{name} has no images; expected a video of a face")
             stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
+            if format is None:  # threads by frame hold images back
+                stream.thread_type = "AUTO"
             first = None
             for frame in container.decode(stream):
                 if frame.time is None:

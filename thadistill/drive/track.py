@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from thadistill.drive.blendshapes import BlendshapeMapper
 from thadistill.drive.face_tracker import FaceTracker
 from thadistill.drive.face_video import faces_in_video
 from thadistill.drive.live_link import is_live_link, read_live_link
+from thadistill.drive.motion import ALL, FACE, MOUTH, PoseFilter
 from thadistill.drive.protocols import Face
 from thadistill.drive.sound import VowelTracker, mouth_pose, read_samples
 from thadistill.errors import UserError
@@ -38,12 +39,14 @@ class Track:
     Args:
         poses: the 45 values of each.
         times: seconds from the first, ascending.
+        drives: the pose parameters that whoever was recorded moved; the others rest.
 
     Raises: UserError when times do not ascend.
     """
 
     poses: Float[Tensor, "n 45"]
     times: Float[np.ndarray, " n"]
+    drives: frozenset[str] = ALL
 
     def __post_init__(self) -> None:
         if len(self.times) > 1 and not (np.diff(self.times) > 0).all():
@@ -51,6 +54,23 @@ class Track:
             raise UserError(
                 f"time {self.times[index + 1]:g} of pose {index + 1} follows {self.times[index]:g}; expected later"
             )
+
+    def smoothed(self, smoothing: float) -> Track:
+        """The track without a tracker's jitter, and without delay: One-Euro filters from both ends, and their mean.
+
+        Args:
+            smoothing: 0 (none) to 1 (strong), as :class:`thadistill.drive.motion.PoseFilter` takes it.
+        """
+        if smoothing == 0:
+            return self
+        ways = []
+        for order in (range(len(self.poses)), range(len(self.poses) - 1, -1, -1)):
+            smooth = PoseFilter(smoothing)
+            way = {
+                row: smooth.next(self.poses[row], abs(float(self.times[row] - self.times[order[0]]))) for row in order
+            }
+            ways.append(torch.stack([way[row] for row in range(len(way))]))
+        return replace(self, poses=(ways[0] + ways[1]) / 2)
 
     @property
     def seconds(self) -> float:
@@ -129,7 +149,7 @@ def _of_faces(faces: Iterable[tuple[float, Face | None]], mapper: BlendshapeMapp
         times.append(seconds)
     if not seen:
         raise UserError(f"{path} shows no face in {len(times)} images; expected one that looks at the camera")
-    return Track(torch.stack(poses), np.array(times) - (0.0 if begins else times[0]))
+    return Track(torch.stack(poses), np.array(times) - (0.0 if begins else times[0]), FACE)
 
 
 def _of_sound(path: Path) -> Track:
@@ -139,7 +159,7 @@ def _of_sound(path: Path) -> Track:
         raise UserError(f"{path} has less than a syllable of sound; expected speech")
     rest = POSE_PARAMETERS.rest()
     poses = torch.cat([rest, *(mouth_pose(vowels)[None] for _, vowels in heard)])
-    return Track(poses, np.array([0.0, *(seconds for seconds, _ in heard)]))
+    return Track(poses, np.array([0.0, *(seconds for seconds, _ in heard)]), MOUTH)
 
 
 def _of_json(path: Path, fps: float) -> Track:

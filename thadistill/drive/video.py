@@ -96,8 +96,8 @@ def open_video(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, av.open(str(temporary), "w", format=format.container) as container:
-            codec = None if sound is None else CODECS.get(path.suffix)
-            video = _Video(container, format, fps, background, None if codec is None else (sound, codec))
+            carried = (sound, CODECS[path.suffix]) if sound is not None and path.suffix in CODECS else None
+            video = _Video(container, format, fps, background, carried)
             yield video
             video.finish()
     except (av.FFmpegError, FileExistsError, NotADirectoryError, PermissionError) as error:

@@ -58,8 +58,8 @@ def parse_openseeface(packet: bytes) -> Face:
     shapes = _eyes_and_brows(features, opened) | _mouth(features)
     head = None
     if face["found"]:
-        shapes |= _gaze(face["points_3d"].astype(float))
-        head = _head(face["quaternion"].astype(float))
+        shapes |= _gaze(face["points_3d"])
+        head = _head(face["quaternion"])
     return Face({name: min(1.0, max(0.0, value)) for name, value in shapes.items()}, head)
 
 
@@ -96,10 +96,13 @@ def _mouth(features: dict[str, float]) -> dict[str, float]:
 
 def _gaze(points: np.ndarray) -> dict[str, float]:
     """Where both eyes look; the points' axes are the head's (rotation is taken out of them), with y down."""
-    directions = points[66:68] - points[68:70]
+    if not np.isfinite(points[66:70]).all():
+        return {}
+    pupils, eyeballs = points[66:68].astype(float), points[68:70].astype(float)
+    directions = pupils - eyeballs
     lengths = np.linalg.norm(directions, axis=1)
-    left = points[69] - points[68]
-    if not np.isfinite(points[66:70]).all() or min(lengths.min(), np.linalg.norm(left)) < 1e-6:
+    left = eyeballs[1] - eyeballs[0]
+    if min(lengths.min(), np.linalg.norm(left)) < 1e-6:
         return {}
     gaze = (directions / lengths[:, None]).mean(axis=0)
     to_left = float(gaze @ left) / float(np.linalg.norm(left)) / _GAZE_SINE
@@ -114,8 +117,7 @@ def _gaze(points: np.ndarray) -> dict[str, float]:
 
 def _head(quaternion: np.ndarray) -> np.ndarray | None:
     """The head's rotation matrix; axes to the right, up, to the viewer."""
-    length = float(np.linalg.norm(quaternion))
-    if not 0.1 < length < 10:
+    if not np.isfinite(quaternion).all() or not 0.1 < float(np.linalg.norm(quaternion.astype(float))) < 10:
         return None
     in_camera = Rotation.from_quat(quaternion).inv().as_matrix() @ _UPRIGHT.T  # the tracker sends the inverse's
     return _TO_VIEWER @ in_camera @ _TO_VIEWER.T

@@ -7,7 +7,7 @@ packet from the network must not end a stream.
 from __future__ import annotations
 
 import struct
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from thadistill.drive.protocols.face import PacketError
 
@@ -96,7 +96,7 @@ def _argument(data: bytes, place: int, kind: str) -> tuple[Argument, int]:
     return value, place + struct.calcsize(_FIXED[kind])
 
 
-def _unpack(form: str, data: bytes, place: int) -> tuple[int | float | bytes, ...]:
+def _unpack(form: str, data: bytes, place: int) -> tuple[Any, ...]:
     if len(data) < place + struct.calcsize(form):
         raise PacketError("an OSC message that is cut short; expected an argument for each of its types")
     return struct.unpack_from(form, data, place)

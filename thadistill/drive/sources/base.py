@@ -22,10 +22,6 @@ LOOPBACK: Final = "127.0.0.1"
 WAIT_S: Final = 0.1  # a source that has nothing new says so after this long
 _MOST_COMPLAINTS = 8
 
-ALL: Final = frozenset(POSE_PARAMETERS)
-FACE: Final = ALL - {"breathing"}
-VOWELS: Final = frozenset(f"mouth_{vowel}" for vowel in ("aaa", "iii", "uuu", "eee", "ooo"))
-
 
 class TimedPose(NamedTuple):
     """A pose and when what it was made from arrived, in seconds of ``time.monotonic()``."""

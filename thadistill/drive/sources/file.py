@@ -12,9 +12,9 @@ import torch
 
 from thadistill.drive.face_tracker import FaceTracker
 from thadistill.drive.face_video import faces_in_video
-from thadistill.drive.motion import mirrored
-from thadistill.drive.sources.base import ALL, FACE, VOWELS, WAIT_S, FaceMapping, SourceOptions, TimedPose
-from thadistill.drive.track import SOUND, VIDEO, Track, read_track
+from thadistill.drive.motion import FACE, mirrored
+from thadistill.drive.sources.base import WAIT_S, FaceMapping, SourceOptions, TimedPose
+from thadistill.drive.track import VIDEO, read_track
 from thadistill.errors import UserError
 
 _FPS: Final = 60.0  # of tracks, between whose poses it interpolates
@@ -39,11 +39,9 @@ class File:
         self._is_video = suffix in VIDEO
         if not self.path.is_file():
             raise UserError(f"{self.path} does not exist; expected a file: check path=")
-        self.drives = VOWELS if suffix in SOUND else FACE if self._is_video else ALL
-        self._track: Track | None = None
         self._open = False
-        if not self._is_video:
-            self._track = read_track(self.path, options.poses_fps, options.mapper)
+        self._track = None if self._is_video else read_track(self.path, options.poses_fps, options.mapper)
+        self.drives = FACE if self._track is None else self._track.drives
 
     def __enter__(self) -> File:
         self._mapping = FaceMapping(self.name, self.options)

@@ -17,6 +17,7 @@ from thadistill.drive.sources.base import WAIT_S, Source, TimedPose
 from thadistill.pose import POSE_PARAMETERS
 
 _SILENT_S: Final = 0.7  # a source that has given nothing for so long drives nothing, until it does again
+_RELEASE_S: Final = 0.5
 _END: Final = "end"
 
 
@@ -100,10 +101,11 @@ class Merged:
 
 
 def _together(latest: Sequence[TimedPose | None], columns: Sequence[Tensor]) -> Tensor:
-    """What each source drives, over what those before it do; a mouth that is heard is not also seen."""
+    """What each source drives, over what those before it do; one that falls silent lets go gently."""
     pose = POSE_PARAMETERS.rest()[0]
     now = time.monotonic()
     for given, column in zip(latest, columns, strict=True):
-        if given is not None and now - given.time < _SILENT_S:
-            pose = torch.where(column, given.pose, pose)
+        if given is not None and (silent := now - given.time) < _SILENT_S + _RELEASE_S:
+            strength = min(1.0, 1 - (silent - _SILENT_S) / _RELEASE_S)
+            pose = torch.where(column, pose + strength * (given.pose - pose), pose)
     return pose

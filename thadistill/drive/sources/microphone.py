@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from thadistill.drive.motion import MOUTH
 from thadistill.drive.sound import RATE, VowelTracker, import_av, mouth_pose
-from thadistill.drive.sources.base import VOWELS, WAIT_S, SourceOptions, TimedPose
+from thadistill.drive.sources.base import WAIT_S, SourceOptions, TimedPose
 from thadistill.errors import UserError
 
 _BLOCK_S: Final = 0.02
@@ -27,7 +28,7 @@ class Microphone:
     """
 
     name = "audio"
-    drives = VOWELS
+    drives = MOUTH
 
     def __init__(self, options: SourceOptions) -> None:
         self.options = options

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final
 
+from thadistill.drive.motion import FACE
 from thadistill.drive.protocols import Face, PacketError, VmcReader, parse_ifacialmocap, parse_openseeface
 from thadistill.drive.protocols.ifacialmocap import HELLO
 from thadistill.drive.protocols.ifacialmocap import PORT as IFACIALMOCAP_PORT
 from thadistill.drive.protocols.openseeface import PORT as OPENSEEFACE_PORT
 from thadistill.drive.protocols.vmc import PORT as VMC_PORT
-from thadistill.drive.sources.base import FACE, WAIT_S, FaceMapping, SourceOptions, TimedPose
+from thadistill.drive.sources.base import WAIT_S, FaceMapping, SourceOptions, TimedPose
 from thadistill.errors import UserError
 
 PORTS: Final = {"ifacialmocap": IFACIALMOCAP_PORT, "vmc": VMC_PORT, "openseeface": OPENSEEFACE_PORT}
@@ -27,7 +28,7 @@ _SENDER_GONE_S = 1.0  # then another sender may take over
 class Network:
     """Poses from packets that arrive at a UDP port; the newest of those waiting counts.
 
-    One sender at a time: packets of a second one are dropped until the first has been silent for a second.
+    One machine at a time: packets of a second one are dropped until the first has been silent for a second.
 
     Args:
         name: the protocol, of PORTS.
@@ -48,7 +49,7 @@ class Network:
         }
         self._parse = parsers[name]
         self._socket: socket.socket | None = None
-        self._sender: tuple[object, float] = ("", -1e9)
+        self._sender = ("", -1e9)  # whom it listens to, and when that was last heard
         self._hello = -1e9
 
     def __enter__(self) -> Network:
@@ -83,43 +84,43 @@ class Network:
 
     def poses(self) -> Iterator[TimedPose | None]:
         """See Source; malformed packets are passed over, and said once."""
+        given = time.monotonic()
         while self._socket is not None:
-            packets, arrived = self._receive()
-            pose = None
-            for packet in packets:  # each, because VMC's values come one by one
+            newest = None
+            for packet, sender, arrived in self._receive():  # each, because VMC's values come one by one
+                if sender != self._sender[0] and arrived - self._sender[1] < _SENDER_GONE_S:
+                    continue
                 try:
                     face = self._parse(packet)
                 except PacketError as error:
                     self.mapping.complain(error)
                     continue
-                pose = self.mapping.pose(face) if face is not None else pose
-            if packets and pose is None:
+                self._sender = (sender, arrived)
+                pose = None if face is None else self.mapping.pose(face)
+                newest = newest if pose is None else TimedPose(pose, arrived)
+            now = time.monotonic()
+            if newest is None and now - given < WAIT_S:
                 continue
-            if not packets:
+            if newest is None:
                 self._greet()
-            yield None if pose is None else TimedPose(pose, arrived)
+            given = now
+            yield newest
 
-    def _receive(self) -> tuple[list[bytes], float]:
-        """What has arrived, at most 64 packets; waits WAIT_S for the first. The time is the last one's."""
+    def _receive(self) -> list[tuple[bytes, str, float]]:
+        """What has arrived, at most 64 packets, with the sender's address and the time; waits WAIT_S for the first."""
         assert self._socket is not None
-        packets: list[bytes] = []
-        arrived = time.monotonic()
-        deadline = arrived + WAIT_S
+        packets: list[tuple[bytes, str, float]] = []
+        deadline = time.monotonic() + WAIT_S
         try:
             while len(packets) < 64 and (packets or time.monotonic() < deadline):
                 self._socket.settimeout(0 if packets else max(1e-3, deadline - time.monotonic()))
                 packet, sender = self._socket.recvfrom(_LONGEST)
-                now = time.monotonic()
-                if sender != self._sender[0] and now - self._sender[1] < _SENDER_GONE_S:
-                    continue
-                self._sender = (sender, now)
-                packets.append(packet)
-                arrived = now
+                packets.append((packet, str(sender[0]), time.monotonic()))
         except (TimeoutError, BlockingIOError):
             pass
         except OSError:  # a phone that is off answers so on some systems; the port stays open
             time.sleep(0.01)
-        return packets, arrived
+        return packets
 
     def _greet(self, must: bool = False) -> None:
         """Asks the phone to send, again and again while it is silent."""

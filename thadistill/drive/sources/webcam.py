@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from thadistill.drive.face_tracker import FaceTracker
 from thadistill.drive.face_video import images_of
-from thadistill.drive.motion import mirrored
-from thadistill.drive.sources.base import FACE, WAIT_S, FaceMapping, SourceOptions, TimedPose
+from thadistill.drive.motion import FACE, mirrored
+from thadistill.drive.sources.base import WAIT_S, FaceMapping, SourceOptions, TimedPose
 from thadistill.errors import UserError
 
 _AGAIN_S: Final = 1.0  # between tries to open a camera that is gone
 _FIRST_S: Final = 10.0  # for the first image
-_SIZES = (
+_SIZES: Final[tuple[dict[str, str], ...]] = (
     {"video_size": "640x480", "framerate": "30"},
     {"video_size": "640x480"},
     {},
@@ -110,7 +110,7 @@ class Webcam:
                             self._newest, self._seen = (time.monotonic(), image), True
                             self._new.notify()
                 except UserError as error:
-                    self._failed = error
+                    self._failed = UserError(f"camera={self.options.camera}: {error}")
                 except OSError as error:
                     self._failed = UserError(
                         f"camera={self.options.camera} cannot be read ({error}); expected a camera"
@@ -118,5 +118,8 @@ class Webcam:
                 if self._seen:
                     break
             if not self._seen:
+                self._failed = self._failed or UserError(
+                    f"camera={self.options.camera} gives no image; expected a camera"
+                )
                 return
             self._stop.wait(_AGAIN_S)
