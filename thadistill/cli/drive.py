@@ -40,7 +40,7 @@ def run(config: DictConfig, out: Path) -> None:
     smoothing = float(config.smoothing)
     began = time.monotonic()
     player = Player(runtime, sink, source.drives, smoothing, record)
-    with _interruptible() as stop, player, _StatusLine() as line:
+    with _interruptible() as stop, source, player, _StatusLine() as line:
         status = drive(source, player, stop, line.show)
     console.print(_summary(status, player, time.monotonic() - began), soft_wrap=True)
 
