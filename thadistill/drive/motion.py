@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,11 @@ from torch import Tensor
 
 from thadistill.drive.blendshapes import breathing
 from thadistill.pose import POSE_PARAMETERS
+
+# Which pose parameters a kind of source drives
+ALL: Final = frozenset(POSE_PARAMETERS)
+FACE: Final = ALL - {"breathing"}
+MOUTH: Final = frozenset(f"mouth_{vowel}" for vowel in ("aaa", "iii", "uuu", "eee", "ooo"))
 
 _DERIVATIVE_CUTOFF = 1.0  # Hz, as the paper has it
 
@@ -78,7 +83,7 @@ class OneEuroFilter:
         return self._value.copy()
 
 
-def _share(cutoff: np.ndarray, step: np.ndarray) -> np.ndarray:
+def _share(cutoff: np.ndarray | np.floating[Any], step: np.ndarray) -> np.ndarray:
     """The share of a new value that a low-pass filter of ``cutoff`` Hz takes in after ``step`` seconds."""
     turn = 2 * np.pi * cutoff * step
     return np.where(np.isfinite(turn), turn / (turn + 1), 1.0)
@@ -161,15 +166,18 @@ class Idle:
         self.breaths = breaths
         self._blinks = Blinks(blinks, seed)
 
-    def apply(self, pose: Float[Tensor, " 45"], seconds: float | int, blinking: bool = True) -> Float[Tensor, " 45"]:
-        """The pose with breathing, and with blinks unless a source that sees the eyes drives them now.
+    def apply(
+        self, pose: Float[Tensor, " 45"], seconds: float | int, drives: frozenset[str] = frozenset()
+    ) -> Float[Tensor, " 45"]:
+        """The pose with breathing and blinks, unless its source drives these by itself.
 
         Times of successive calls must not decrease.
         """
         alive = pose.clone()
-        alive[_BREATHING] = breathing(float(seconds), float(self.breaths)) if self.breaths > 0 else pose[_BREATHING]
+        if "breathing" not in drives and self.breaths > 0:
+            alive[_BREATHING] = breathing(float(seconds), float(self.breaths))
         closed = self._blinks.at(seconds)
-        if blinking and closed > 0:
+        if "eye_wink_left" not in drives and closed > 0:
             alive[_LIDS] *= 1 - closed  # lids closed twice over look wrong
             alive[_WINKS] = torch.clamp(alive[_WINKS], min=closed)
         return alive
