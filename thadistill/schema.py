@@ -177,7 +177,6 @@ SCHEMA: dict[str, Kind] = {
     "listen_port": or_null(whole(1, 65535)),
     "camera": either(TEXT, whole(0)),
     "microphone": or_null(either(TEXT, whole(0))),
-    "smoothing": SHARE,
     "calibrate_s": number_from(0),
     "loop": FLAG,
     "mirror": FLAG,

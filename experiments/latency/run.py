@@ -123,7 +123,7 @@ def measure(model: str, runtime: str, sink: Sink, rate: float, seconds: float) -
     sender = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     threading.Timer(seconds + 1, stop.set).start()
     stolen, used, began = stolen_s(), time.process_time(), time.monotonic()
-    with Player(fast, noted, source.drives) as player:
+    with source, Player(fast, noted, source.drives) as player:
         drive(source, player, stop)
     took = time.monotonic() - began
     used, stolen = time.process_time() - used, stolen_s() - stolen

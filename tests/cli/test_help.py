@@ -17,6 +17,7 @@ from thadistill.config import compose, conf_dir
 from .conftest import Command
 
 GIVEN = {
+    "drive": ["source=webcam"],
     "animate": ["poses=x"],
     "evaluate": ["model=x"],
     "export": ["model=x"],

@@ -175,8 +175,8 @@ def test_a_sink_that_takes_no_more_ends_it() -> None:
             time.sleep(0.005)
             yield TimedPose(pose_with(), time.monotonic())
 
-    with pytest.raises(UserError, match="no room"), Player(None, sink) as player:
-        drive(Scripted(script), player, threading.Event())
+    with pytest.raises(UserError, match="no room"), Scripted(script) as source, Player(None, sink) as player:
+        drive(source, player, threading.Event())
     assert sink.closed
 
 
@@ -186,16 +186,16 @@ def test_a_file_that_ends_ends_it_and_a_bug_is_not_hidden() -> None:
             yield TimedPose(pose_with(), time.monotonic())
 
     sink = Kept()
-    with Player(None, sink) as player:
-        status = drive(Scripted(script), player, threading.Event())
+    with Scripted(script) as source, Player(None, sink) as player:
+        status = drive(source, player, threading.Event())
     assert status.player.poses == 3
 
     def broken() -> Iterator[TimedPose]:
         yield TimedPose(pose_with(), time.monotonic())
         raise KeyError("bug")
 
-    with pytest.raises(KeyError), Player(None, Kept()) as player:
-        drive(Scripted(broken), player, threading.Event())
+    with pytest.raises(KeyError), Scripted(broken) as source, Player(None, Kept()) as player:
+        drive(source, player, threading.Event())
 
 
 def test_a_camera_that_is_pulled_out_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +212,7 @@ def test_a_camera_that_is_pulled_out_is_no_end(monkeypatch: pytest.MonkeyPatch) 
 
     source = Scripted(script)
     sink = Kept()
-    with Player(None, sink) as player:
+    with source, Player(None, sink) as player:
         drive(source, player, threading.Event(), told.append)
     assert source.opened == 3
     assert {"driven", "failed"} <= set(sink.told)
@@ -220,13 +220,25 @@ def test_a_camera_that_is_pulled_out_is_no_end(monkeypatch: pytest.MonkeyPatch) 
     assert sum(shown.arrived is not None for shown in sink.shown) >= 20
 
 
-def test_a_source_that_cannot_be_opened_is_told_at_once() -> None:
-    class Absent(Scripted):
-        def __enter__(self) -> Self:
-            raise UserError("camera=0 cannot be opened")
+def test_a_source_that_cannot_be_opened_again_is_tried_until_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thadistill.drive.live.RETRY_S", 0.02)
 
-    with pytest.raises(UserError, match="cannot be opened"), Player(None, Kept()) as player:
-        drive(Absent(lambda: iter(())), player, threading.Event())
+    class Stubborn(Scripted):
+        def __enter__(self) -> Self:
+            super().__enter__()
+            if 1 < self.opened < 5:
+                raise UserError("camera=0 cannot be opened")
+            return self
+
+    def script() -> Iterator[TimedPose | None]:
+        yield TimedPose(pose_with(), time.monotonic())
+        if source.opened == 1:
+            raise UserError("the camera is gone")
+
+    with Stubborn(script) as source, Player(None, Kept()) as player:
+        status = drive(source, player, threading.Event())
+    assert source.opened == 5
+    assert status.player.poses == 2
 
 
 def test_a_recording_is_a_track(tmp_path: Path) -> None:

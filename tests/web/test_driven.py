@@ -16,6 +16,8 @@ from thadistill.drive.sinks.browser import BrowserSink
 from thadistill.export.web import open_students
 from thadistill.pose import POSE_PARAMETERS
 
+from .waiting import wait_until
+
 HEAD_Y = POSE_PARAMETERS.index("head_y")
 
 
@@ -62,13 +64,13 @@ def show(sink: BrowserSink, head_y: float) -> None:
 
 
 def until(page: Any, value: float) -> None:
-    page.wait_for_function(f"Math.abs(thadistill.pose[{HEAD_Y}] - {value}) < 0.002", timeout=10_000)
+    wait_until(page, f"Math.abs(thadistill.pose[{HEAD_Y}] - {value}) < 0.002")
 
 
 def test_the_page_follows_and_says_what_drives_it(sink: BrowserSink, open_page: Callable[..., Any]) -> None:
     page = open_page(f"{sink.address}?engine=wasm")
     sink.tell("iFacialMocap", "waiting")
-    page.wait_for_function("document.querySelector('#driven').textContent === 'Waiting for iFacialMocap'")
+    wait_until(page, "document.querySelector('#driven-text').textContent === 'Waiting for iFacialMocap'")
     sink.tell("iFacialMocap", "driven")
     for value in (0.5, -0.75):
         show(sink, value)
@@ -104,7 +106,7 @@ def test_the_page_comes_back_after_the_server_went(model: Path, open_page: Calla
         first.tell("vmc", "driven")
         show(first, 0.5)
         until(page, 0.5)
-    page.wait_for_function("document.querySelector('#driven').dataset.state === 'away'", timeout=10_000)
+    wait_until(page, "document.querySelector('#driven').dataset.state === 'away'")
     with sink_of(model, port) as second:
         second.tell("vmc", "driven")
         show(second, -0.5)

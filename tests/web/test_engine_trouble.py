@@ -16,6 +16,7 @@ from thadistill.export.web import open_students
 from thadistill.serve.app import Server, listening
 
 from .test_page import frame_of
+from .waiting import wait_until
 
 # The page's GPU devices, so that a test can lose one, and a switch that lets no more be had
 DEVICES = """
@@ -83,9 +84,7 @@ def engine(page: Any) -> str:
 
 
 def draws(page: Any, name: str) -> None:
-    page.wait_for_function(
-        f"(() => {{ const s = thadistill.stats(); return s.engine === '{name}' && s.frames > 0; }})()"
-    )
+    wait_until(page, f"(() => {{ const s = thadistill.stats(); return s.engine === '{name}' && s.frames > 0; }})()", 60)
 
 
 @pytest.mark.slow
@@ -126,7 +125,7 @@ def test_from_engine_to_engine_the_frame_stays(open_page: Callable[..., Any]) ->
     for name in ("native", "webgpu", "native", "wasm"):
         page.click("#engine")
         page.click(f"#engine-list input[value={name}]")
-        page.wait_for_function(f"thadistill.stats().engine === '{name}'", timeout=60_000)
+        wait_until(page, f"thadistill.stats().engine === '{name}'")
         page.keyboard.press("Escape")
         frames[name] = frame_of(page)
         off = np.abs(frames[name].astype(int) - frames["wasm"]).mean()

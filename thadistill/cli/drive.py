@@ -33,14 +33,14 @@ def run(config: DictConfig, out: Path) -> None:
     students = open_students(given or [str(newest() or packaged_puppet())])
     if len(students) > 1 and config.sink != "browser":
         raise UserError(f"model={config.model} names {len(students)} students; expected one, or sink=browser")
-    source = open_source([name.strip() for name in config.source.split(",")], _source_options(config))
     sink = open_sink(str(config.sink), _sink_options(config, students))
+    source = open_source([name.strip() for name in config.source.split(",")], _source_options(config))
     runtime = compile_model(students[0].model, config.runtime) if sink.takes_frames else None
     record = None if config.record is None else str(config.record)
     smoothing = float(config.smoothing)
     began = time.monotonic()
     player = Player(runtime, sink, source.drives, smoothing, record)
-    with _interruptible() as stop, player, _StatusLine() as line:
+    with _interruptible() as stop, source, player, _StatusLine() as line:
         status = drive(source, player, stop, line.show)
     console.print(_summary(status, player, time.monotonic() - began), soft_wrap=True)
 

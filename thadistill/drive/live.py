@@ -52,14 +52,13 @@ def drive(
     meanwhile the character is held, then at rest.
 
     Args:
-        source: not entered yet.
-        player: entered.
+        source, player: both entered.
         told: is given the status four times a second.
 
-    Raises: UserError when the source cannot be opened at first, or the player's sink takes no more.
+    Raises: UserError when the player's sink takes no more.
     """
     reader = _Reader(source, player, stop)
-    reader.open()
+    reader.start()
     state: str | None = None
     try:
         while not stop.is_set() and not reader.ended.is_set():
@@ -91,9 +90,8 @@ class _Reader:
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="source", daemon=True)
 
-    def open(self) -> None:
-        """Opens the source, and begins to read. Raises: what opening raises."""
-        self.source.__enter__()
+    def start(self) -> None:
+        """Begins to read."""
         self._thread.start()
 
     def check(self) -> None:
@@ -123,8 +121,7 @@ class _Reader:
             self.ended.set()
 
     def _read(self) -> None:
-        """Reads an open source until it ends, fails or is to stop, and closes it."""
-        error: Exception | None = None
+        """Reads an open source until it ends, is to stop, or fails; closes it then."""
         try:
             for timed in self.source.poses():
                 if self.stop.is_set():
@@ -134,11 +131,10 @@ class _Reader:
                     self.player.show(*timed)
             else:
                 self.problem = None
-        except (UserError, OSError, RuntimeError) as failed:
+        except (UserError, OSError, RuntimeError) as error:
             self.player.check()  # its end is no failure of the source
-            error, self.problem = failed, _line(failed)
-        finally:
-            self.source.__exit__(type(error) if error else None, error, None)
+            self.problem = _line(error)
+            self.source.__exit__(type(error), error, None)
 
 
 def _line(error: Exception) -> str:

@@ -13,6 +13,8 @@ import { languageChanged, t } from './texts.js';
 export class RemotePanel {
   /** Whether the character is to follow whenever there are poses: until the hand takes over. */
   #following = true;
+  /** @type {Float32Array | null} */
+  #newest = null;
   #resume = make('button', { type: 'button', id: 'driven-resume', class: 'quiet', text: 'drivenResume' });
 
   /**
@@ -28,7 +30,7 @@ export class RemotePanel {
     byId('driven').append(this.#resume);
     this.#resume.addEventListener('click', () => {
       this.#following = true;
-      poser.use('remote');
+      this.#follow();
     });
     this.driver.addEventListener('change', () => this.#changed());
     poser.addEventListener('source', () => {
@@ -41,10 +43,15 @@ export class RemotePanel {
     this.#update();
   }
 
+  #follow() {
+    this.poser.use('remote');
+    if (this.#newest) this.poser.see('remote', this.#newest);
+  }
+
   /** @param {Float32Array} pose */
   #see(pose) {
-    this.poser.see('remote', pose);
-    if (this.#following) this.poser.use('remote');
+    this.#newest = pose;
+    if (this.#following) this.#follow();
   }
 
   #changed() {
