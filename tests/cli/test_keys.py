@@ -27,8 +27,8 @@ TINY = (
 )  # fmt: skip
 STAGE = (
     *TOY, "module=teacher", "triples.train_characters=1", "triples.test_characters=1", "triples.poses=2", "stage.size=32",
-    "stage.network.base=4", "budget_minutes=0.02", "validation.triples=1", "validation.checks=1", "stage.perceptual=laplacian",
-    "stage.phases=[{until: 1.0, perceptual: 0.1}]", "callbacks=none",
+    "stage.network.base=4", "budget_minutes=0.02", "validation.triples=1", "validation.checks=1",
+    "stage.perceptual=laplacian", "stage.phases=[{until: 1.0, perceptual: 0.1}]", "callbacks=none",
 )  # fmt: skip
 FLAT = ("assets", "benchmark", "evaluate", "export", "prepare", "serve")
 
