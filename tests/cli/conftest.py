@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from thadistill.cli import main
-
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -39,6 +37,8 @@ def thadistill_here(
     tmp_path: Path, own_cache: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Command:
     """As ``thadistill``, but in this process: nothing is imported again, which takes longer than most commands."""
+    from thadistill.cli import main  # not at the top: a conftest.py is read before jaxtyping's checks begin
+
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:

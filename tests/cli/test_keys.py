@@ -27,8 +27,8 @@ TINY = (
 )  # fmt: skip
 STAGE = (
     *TOY, "module=teacher", "triples.train_characters=1", "triples.test_characters=1", "triples.poses=2", "stage.size=32",
-    "stage.network.base=4", "budget_minutes=0.02", "validation.triples=1", "validation.checks=1", "stage.perceptual=null",
-    "stage.phases=[{until: 1.0}]", "callbacks=none",
+    "stage.network.base=4", "budget_minutes=0.02", "validation.triples=1", "validation.checks=1",
+    "stage.perceptual=laplacian", "stage.phases=[{until: 1.0, perceptual: 0.1}]", "callbacks=none",
 )  # fmt: skip
 FLAT = ("assets", "benchmark", "evaluate", "export", "prepare", "serve")
 
@@ -39,11 +39,10 @@ def composed(verb: str, *overrides: str) -> DictConfig:
 
 
 def leaves(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value by its key, but what Hydra itself reads."""
+    """Every value by its key."""
     if isinstance(content, dict) and content:
         for name, value in content.items():
-            if not str(name).startswith("_"):
-                yield from leaves(value, f"{key}.{name}" if key else str(name))
+            yield from leaves(value, f"{key}.{name}" if key else str(name))
     else:
         yield key, content
 
@@ -58,9 +57,9 @@ def unread(config: DictConfig, read: set[str]) -> set[str]:
         for name in values.keys() - found:
             if name == key or (whole and name.startswith(f"{key}.")):
                 found.add(name)
-                targets = re.findall(r"(?:\$\{|oc\.select:)([\w.]+)", str(values[name]))
+                targets = re.findall(r"\$\{(?:oc\.select:)?([\w.]+)", str(values[name]))
                 waiting += [(target, True) for target in targets]
-    return values.keys() - found
+    return {key for key in values.keys() - found if not key.rpartition(".")[2].startswith("_")}  # Hydra's own words
 
 
 @pytest.fixture

@@ -9,19 +9,13 @@ from omegaconf import DictConfig
 
 from thadistill.cli.relaunch import relaunchable
 from thadistill.devices import trainer_device
-from thadistill.errors import UserError, check_whole
 from thadistill.pipeline.distributed_targets import predict_targets
 from thadistill.pipeline.prepare import prepare_character
-from thadistill.pipeline.targets import SETS, TargetSets, check_targets
+from thadistill.pipeline.targets import TargetSets, check_targets
 
 
 def run(config: DictConfig, out: Path) -> None:
     """Builds, or continues, one of a recipe's target sets and prints its folder: what a distillation then finds there."""
-    if config.kind not in SETS:
-        raise UserError(f"kind={config.kind}; expected one of {', '.join(SETS)}")
-    check_whole("batch", config.batch)
-    if config.n is not None:
-        check_whole("n", config.n)
     prepare_character(config)
     device = trainer_device(config.trainer)
     check_targets(config)

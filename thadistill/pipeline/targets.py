@@ -113,9 +113,6 @@ class Wanted(NamedTuple):
     shard: int = SHARD
 
 
-SETS = ("posed", "face", "validation", "validation_face", "evaluation")
-
-
 class TargetSets:
     """The target sets of a distillation by name.
 
