@@ -45,9 +45,10 @@ ARGUMENTS = {
     "teacher_on_puppets": ["--minutes", "0.1", "--train", "2", "--test", "2", "--poses", "2"],
     "distill_speed": ["toy", "--minutes", "0.1", *TOY],
     "web_player": ["toy=MODEL", "--seconds", "0.2", "--rounds", "1"],
+    "prepare": ["trials=1"],
     "table2_teacher_speed": ["--teacher", "THA3 separable_float", "--frames", "1", "--warmup", "0"],
 }
-NEEDS_WEIGHTS = {"table2_teacher_speed"}  # THA3's: from the machine's own cache folder, fetched where it is empty
+NEEDS_WEIGHTS = {"prepare", "table2_teacher_speed"}  # THA3's: from the machine's own cache folder, fetched where it is empty
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
