@@ -110,7 +110,7 @@ def test_globs_over_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 )
 def test_characters_that_are_not_there(given: str, message: str) -> None:
     with pytest.raises(
-        UserError, match=r"is unknown; expected a folder with character\.png, or one of crypko_00"
+        UserError, match=r"is unknown; expected a picture, a folder with character\.png, or one of crypko_00"
     ) as caught:
         read(f"character={given}")
     assert message in str(caught.value)

@@ -76,7 +76,7 @@ def read_picture(path: str | Path, most: int | None = None) -> Picture:
         raise UserError(f"{path} cannot be read ({error.strerror or error}); expected a picture") from None
 
 
-def decode_picture(file: io.BufferedIOBase, name: str, most: int | None = None) -> Picture:
+def decode_picture(file: io.BufferedReader | io.BytesIO, name: str, most: int | None = None) -> Picture:
     """:func:`read_picture` of an open file, which messages call ``name``.
 
     Raises: UserError; see there.
@@ -198,7 +198,7 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     return Image.fromarray((values / full * 255).round().clip(0, 255).astype(np.uint8))
 
 
-def _without_extras(file: io.BufferedIOBase) -> io.BufferedIOBase:
+def _without_extras(file: io.BufferedReader | io.BytesIO) -> io.BufferedReader | io.BytesIO:
     """A PNG without the parts that do not show, which Pillow refuses where they are large or damaged; others as they are."""
     if file.read(8) != _PNG_SIGNATURE:
         file.seek(0)

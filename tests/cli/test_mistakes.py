@@ -33,7 +33,7 @@ def printed(capsys: pytest.CaptureFixture[str], caught: pytest.ExceptionInfo[Sys
 
 MISTAKES = [
     (["dance"], "'dance' is not a command; expected one of assets"),
-    (["distill", "character=nobody"], "character=nobody is unknown; expected a folder"),
+    (["distill", "character=nobody"], "character=nobody is unknown; expected a picture, a folder"),
     (["distill", "colour=red"], "colour"),
     (["distill", "recipe=slow"], "recipe"),
     (["distill", "budget_minutes"], "budget_minutes"),

@@ -11,7 +11,8 @@ from PIL import Image
 
 from thadistill.config import character_folder, character_name
 from thadistill.data.character import from_folder
-from thadistill.data.prepare import prepare
+from thadistill.data.framing import Answer
+from thadistill.data.prepare import _skin_beside, prepare
 from thadistill.data.prepare_sheet import sheet
 from thadistill.errors import UserError
 from thadistill.images import load_character
@@ -91,6 +92,18 @@ def test_hints_say_what_to_mend(tmp_path: Path) -> None:
     assert "two figures" in hints
     assert "cut off at the upper edge" in hints
     assert prepare(figure(tmp_path / "one.png"), [300, 100, 500, 300]).hints == ()
+
+
+@pytest.mark.parametrize("hand", [False, True])
+def test_skin_beside_the_head_is_seen(hand: bool) -> None:
+    page = Image.new("RGBA", (512, 512))
+    page.paste((90, 60, 40, 255), (190, 60, 322, 512))  # hair and clothes
+    page.paste((250, 222, 205, 255), (220, 100, 292, 190))
+    if hand:
+        page.paste((250, 222, 205, 255), (340, 110, 370, 150))
+    eyes = (np.array([276.0, 144.0]), np.array([236.0, 144.0]))
+    answer = Answer(*eyes, np.array([256.0, 179.0]), 0.2, np.full(3, 500.0))
+    assert (_skin_beside(np.array(page), answer) > 150) is hand
 
 
 def test_the_sheet_has_room_for_its_lines(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no triples"):
         FolderTriples(tmp_path, 8)
     plain(tmp_path, "a", 1)
-    with pytest.raises(UserError, match="16x16 RGBA"):
+    with pytest.raises(UserError, match="16x16 PNG RGBA"):
         FolderTriples(tmp_path, 32)[0]
     with pytest.raises(UserError, match="does not exist"):
         TarTriples([tmp_path / "none.tar"], 8)

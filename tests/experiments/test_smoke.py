@@ -50,12 +50,11 @@ ARGUMENTS = {
     "web_player": ["toy=MODEL", "--seconds", "0.2", "--rounds", "1"],
     "gpu": ["--device", "cpu", "--minutes", "0.1", "--frames", "5", *TOY],
     "machines": ["--seconds", "0.05", "--instructions", "native"],
+    "prepare": ["trials=1"],
     "table2_teacher_speed": ["--teacher", "THA3 separable_float", "--frames", "1", "--warmup", "0"],
 }
-NEEDS_WEIGHTS = {
-    "machines",
-    "table2_teacher_speed",
-}  # THA3's: from the machine's own cache folder, fetched where it is empty
+# THA3's: from the machine's own cache folder, fetched where it is empty
+NEEDS_WEIGHTS = {"machines", "prepare", "table2_teacher_speed"}
 
 
 PROCESSES = {"web_player"}  # Playwright needs a thread without an event loop

@@ -203,7 +203,7 @@ def un_mixed_by_neighbours(
 
 def clean(rgba: UInt8[np.ndarray, "h w 4"]) -> tuple[UInt8[np.ndarray, "h w 4"], list[str]]:
     """Clears haze, specks that lie apart, and colours hidden under alpha 0."""
-    made, notes = rgba.copy(), []
+    made, notes = rgba.copy(), list[str]()
     alpha = made[..., 3]
     solid = alpha >= 128
     if not solid.any():

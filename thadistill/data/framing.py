@@ -29,6 +29,7 @@ _HAIR_TOP, _CHIN = 63.0, 190.4
 _CHANGED = 0.1  # of a channel's range [-1, 1], summed over channels: the face morpher's trembling stays below
 _WEAKEST = 15.0  # change, summed over pixels, below which an eye or a mouth is not one
 _LIKE_A_FACE = 1.0  # the most of Answer.oddness
+_PROMISING = 3.0  # the most of what a start is worth mending at
 _STEPS = 6
 
 
@@ -192,11 +193,14 @@ def frame(teacher: ChainTeacher, picture: Image.Image) -> Framed:
     for aside in (0.0, 0.3, -0.3):  # of the head's height: hands, hair or a companion move the middle of the outline
         starts = _from_outline(solid, aside)
         tried += [(start, answer_at(teacher, picture, start)) for start in starts]
-        for start, answer in sorted(tried, key=lambda one: _promise(one[1]))[:2]:
+        tried.sort(key=lambda one: _promise(one[1]))
+        for start, answer in tried[:2]:
+            if _promise(answer) > _PROMISING:
+                break
             found.append(_refined(teacher, picture, solid, start, answer))
             if found[-1][1].is_face and _follows(teacher, picture, *found[-1]):
                 return Framed(*found[-1], True)
-    return Framed(*min(found, key=lambda one: one[1].oddness), False)
+    return Framed(*min(found or tried, key=lambda one: one[1].oddness), False)
 
 
 def _promise(answer: Answer) -> float:

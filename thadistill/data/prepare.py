@@ -119,12 +119,14 @@ def _found(teacher: ChainTeacher, figure: Image.Image, force: bool, name: str, n
     framed = frame(teacher, figure)
     if framed.face:
         notes.append("found eyes and mouth by the teacher's answer to poses")
-    elif not force:
+        return framed
+    if not force:
         raise UserError(
             f"{name}: the teacher finds no face in it; expected one drawn character that looks ahead: say where the head is "
             "by head=[left,top,right,bottom], or give force=true"
         )
-    return framed
+    guessed = _framed(teacher, figure, outline_guess(figure))
+    return guessed._replace(face=False)
 
 
 def _framed(teacher: ChainTeacher | None, figure: Image.Image, placement: Placement) -> Framed:

@@ -48,6 +48,7 @@ def segment(rgb: UInt8[np.ndarray, "h w 3"], path: Path) -> Float[np.ndarray, "h
     size = (max(1, round(width * scale)), max(1, round(height * scale))) if letterboxed else (side, side)
     left, top = (side - size[0]) // 2, (side - size[1]) // 2
     small = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS), np.float32) / 255
+    page: np.ndarray
     if letterboxed:
         page = np.zeros((side, side, 3), np.float32)
         page[top : top + size[1], left : left + size[0]] = small
