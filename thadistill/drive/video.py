@@ -35,7 +35,7 @@ class Format(NamedTuple):
 
 
 FORMATS = {
-    ".mp4": Format("mp4", "libx264", "yuv420p", {"crf": "16", "preset": "veryfast"}, False),
+    ".mp4": Format("mp4", "libx264", "yuv420p", {"crf": "16", "preset": "veryfast", "threads": "1"}, False),
     ".webm": Format(
         "webm", "libvpx-vp9", "yuva420p", {"crf": "18", "b": "0", "deadline": "realtime", "cpu-used": "6"}, True
     ),
