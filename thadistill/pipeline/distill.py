@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 
 import hydra
@@ -27,6 +28,8 @@ from thadistill.pipeline.worker import Worker, has_worker
 from thadistill.student import BodyRotator
 from thadistill.student.init import Part, apply_init
 from thadistill.teacher import Teacher
+
+_START = "imports, weights, character"
 
 
 def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, Any]:
@@ -68,8 +71,17 @@ def _begin(
     process_started += ready_kernels(device)
     run.record(config, {"commit": commit(), "versions": versions(), "overrides": given_overrides()})
     with run.step("start", process_started) as step:
-        step["detail"] = "imports, weights, character"
+        step["detail"] = _START
     return character, teacher
+
+
+def _import_steps(run: RunFolder) -> ModuleType:
+    """The trainings; their imports, Lightning's seconds, count as the start. A worker that has begun uses them."""
+    with run.step("start") as step:
+        from thadistill.pipeline import steps
+
+        step["detail"] = _START
+    return steps
 
 
 def _distill(config: DictConfig, out: Path, run: RunFolder, character: Character, teacher: Teacher) -> dict[str, Any]:
@@ -83,11 +95,9 @@ def _distill(config: DictConfig, out: Path, run: RunFolder, character: Character
             f"{'until its last pose and patch' if budget is None else f'{budget:g} minutes'}, into {shown(out)}",
             soft_wrap=True,
         )
-        # not before, as Lightning takes seconds to import: the worker has begun
-        from thadistill.pipeline.steps import one_by_one, with_worker
-
+        steps = _import_steps(run)
         sets = TargetSets(config, teacher, character.image, budget)
-        train = one_by_one if worker is None else functools.partial(with_worker, worker)
+        train = steps.one_by_one if worker is None else functools.partial(steps.with_worker, worker)
         trained = train(run, config, character, sets, out)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # what is measured from here on is not gathered
@@ -119,11 +129,10 @@ def train_one(config: DictConfig, out: Path, process_started: float) -> float:
     with run.alone():
         character, teacher = _begin(config, run, device, process_started)
         targets = TargetSets(config, teacher, character.image, budget).build(run, SETS_OF_MODULE[config.module])
+        steps = _import_steps(run)
         minutes = run.planned("minutes", left)
-        from thadistill.pipeline.steps import train_module
-
         with run.step("training"):
-            return train_module(config, out, character, teacher, targets, minutes)
+            return steps.train_module(config, out, character, teacher, targets, minutes)
 
 
 def check_student(config: DictConfig, parts: Iterable[Part] = get_args(Part)) -> None:

@@ -165,8 +165,15 @@ def _end_with_the_first() -> None:
 
 def _teach(work: Work, tell: Connection) -> None:
     """All targets, the face mask, the face morpher; each goes on where an earlier run left it."""
+    # here, as the process that starts this one imports this module, and Lightning takes seconds
+    from lightning import seed_everything
+
+    from thadistill.callbacks import SaidProgress
+    from thadistill.pipeline.fit import face_morpher_step
+
     config = OmegaConf.create(work.config)
     run = RunFolder(work.folder, config)
+    seed_everything(config.seed, verbose=False)
     character: Character = hydra.utils.instantiate(config.character)
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device="cpu")
 
@@ -184,13 +191,6 @@ def _teach(work: Work, tell: Connection) -> None:
         return left() - config.recipe.face_morpher.share * work.budget
 
     targets = all_targets(sets, run, for_targets)
-    # not before, as Lightning takes seconds to import, in which the body rotator waits for targets
-    from lightning import seed_everything
-
-    from thadistill.callbacks import SaidProgress
-    from thadistill.pipeline.fit import face_morpher_step
-
-    seed_everything(config.seed, verbose=False)
 
     def minutes() -> float:
         return training_minutes(work.budget, left())
