@@ -56,7 +56,7 @@ class ScheduledModule(L.LightningModule, ABC):
         optimizers = self.optimizers()
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
             for group in optimizer.param_groups:
-                group["lr"] = self.rate(group["full_lr"])
+                group["lr"] = self.rate(float(group["full_lr"]))
 
 
 class StudentModule(ScheduledModule):
