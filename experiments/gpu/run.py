@@ -29,6 +29,7 @@ from thadistill.data.character import Character
 from thadistill.data.poses import sample_poses
 from thadistill.devices import resolve_device
 from thadistill.errors import UserError
+from thadistill.export.web import open_students
 from thadistill.files import write_csv, write_text
 from thadistill.metrics.benchmark import Candidate, measure_speeds
 from thadistill.metrics.image import psnr
@@ -197,7 +198,7 @@ def main() -> None:
     given, overrides = parser.parse_known_args()
     device = resolve_device(given.device, "--device")
     config = compose("distill", overrides)
-    model = CharacterModel.load(given.student or packaged_puppet())
+    model = open_students([str(given.student or packaged_puppet())])[0].model
     checks = list(run_checks(config, model, device))
     about = environment()
     write_csv(given.out / "checks.csv", [{**row, "hardware": about["hardware"]} for row in checks])

@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from thadistill.cli.relaunch import relaunchable
 from thadistill.devices import trainer_device
+from thadistill.pipeline.character import prepare_character
 from thadistill.pipeline.distributed_targets import predict_targets
-from thadistill.pipeline.prepare import prepare_character
 from thadistill.pipeline.targets import TargetSets, check_targets
 
 

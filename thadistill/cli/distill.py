@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from thadistill.cli.app import STARTED
 from thadistill.cli.relaunch import relaunchable
 from thadistill.console import console, shown
+from thadistill.pipeline.character import prepare_character
 from thadistill.pipeline.distill import distill
-from thadistill.pipeline.prepare import prepare_character
 
 
 def run(config: DictConfig, out: Path) -> float:

@@ -10,8 +10,8 @@ from thadistill.cli.app import STARTED
 from thadistill.cli.relaunch import relaunchable
 from thadistill.console import FIRST_PROCESS
 from thadistill.files import write_json
+from thadistill.pipeline.character import prepare_character
 from thadistill.pipeline.distill import train_one
-from thadistill.pipeline.prepare import prepare_character
 from thadistill.pipeline.report import given_overrides
 
 

@@ -7,13 +7,9 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import hydra
 import numpy as np
-from omegaconf import DictConfig
 from PIL import Image
 
-from thadistill.config import character_folder
-from thadistill.console import console, shown
 from thadistill.data.face_mask import computed_face_mask
 from thadistill.data.prepare import Prepared, prepare
 from thadistill.data.prepare_sheet import sheet
@@ -54,26 +50,6 @@ def prepare_folder(
         save_face_mask(computed_face_mask(make_teacher(), encode_rgba(np.array(prepared.character))), mask)
     write_bytes(given, character)
     return prepared
-
-
-def prepare_character(config: DictConfig) -> None:
-    """Where ``character=`` is a picture, prepares it, once, and says where its folder is.
-
-    Raises: UserError.
-    """
-    picture = config.character.get("folder")
-    if picture is None or not Path(picture).is_file():
-        return
-    folder = character_folder(picture)
-    if (folder / "character.png").is_file():
-        console.print(f"{shown(Path(picture))} was prepared before, in {shown(folder)}", soft_wrap=True)
-        return
-    prepared = prepare_folder(picture, folder, lambda: hydra.utils.instantiate(config.teacher))
-    for hint in prepared.hints:
-        console.print(f"! {hint}", soft_wrap=True)
-    console.print(
-        f"prepared {shown(Path(picture))} in {shown(folder)}: look at {shown(folder / 'prepare.png')}", soft_wrap=True
-    )
 
 
 def _png(picture: Image.Image) -> bytes:
