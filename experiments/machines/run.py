@@ -134,8 +134,8 @@ def frame_times(seconds: float) -> Row:
     candidates = {}
     for student in ("paper", "slim"):
         config = compose("distill", [f"student={student}"])
-        parts = (student_module(config, "face_morpher"), student_module(config, "body_rotator", image=image))
-        model = CharacterModel(image, *(part.student() for part in parts)).eval()
+        face, body = student_module(config, "face_morpher"), student_module(config, "body_rotator", image=image)
+        model = CharacterModel(image, face.network, body.student()).eval()
         for runtime in ("exact", "reduced"):
             candidates[f"{student}_{runtime}"] = Candidate(
                 lambda model=model, runtime=runtime: compile_model(model, runtime).rgba8

@@ -33,6 +33,7 @@ from thadistill.export.web import open_students
 from thadistill.files import write_csv, write_text
 from thadistill.metrics.benchmark import hardware
 from thadistill.pipeline.report import commit
+from thadistill.serve.app import NATIVE
 from thadistill.serve.native import FrameMaker
 from thadistill.student import CharacterModel
 from thadistill.tables.ledger import markdown
@@ -46,7 +47,7 @@ WEBGPU_FLAGS = [
     "--enable-features=Vulkan",
     "--use-vulkan=swiftshader",
 ]
-EMPTY = "<!doctype html><title>measured</title>"
+EMPTY = f'<!doctype html><meta name="thadistill-native" content="{NATIVE}"><title>measured</title>'
 # float32 peak of integrated and older graphics, TFLOPS, as their makers state it
 GPUS = {"Intel UHD 630": 0.44, "Intel Iris Xe": 2.07, "Apple M1": 2.6, "NVIDIA RTX 3060": 12.7}
 SHARES = (0.25, 0.35)  # of the peak, what tiled products in WGSL have been seen to reach
