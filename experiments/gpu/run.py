@@ -58,10 +58,10 @@ def run_checks(config: DictConfig, model: CharacterModel, device: torch.device) 
     yield from runtime_checks(model, device)
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device="cpu")
     moved: Teacher = hydra.utils.instantiate(config.teacher, device=str(device))
-    pose = sample_poses(2, seed=7)
+    image, pose = hydra.utils.instantiate(config.character).image[None], sample_poses(2, seed=7)
     with torch.inference_mode():
-        theirs = moved(model.image[None].to(device), pose.to(device)).posed.cpu()
-        found = float(psnr(theirs, teacher(model.image[None], pose).posed).mean())
+        theirs = moved(image.to(device), pose.to(device)).posed.cpu()
+        found = float(psnr(theirs, teacher(image, pose).posed).mean())
     yield check("teacher on the device and on the CPU, PSNR in dB", found, 50.0)
     yield from step_checks(config, teacher, device)
     if device.type == "cuda":
@@ -128,7 +128,7 @@ def time_frames(config: DictConfig, model: CharacterModel, device: torch.device,
     poses = sample_poses(40, seed=31).to(device)
     placed = copy.deepcopy(model).to(device)
     teacher: Teacher = hydra.utils.instantiate(config.teacher, device=str(device))
-    image = model.image[None].to(device)
+    image = hydra.utils.instantiate(config.character).image[None].to(device)
 
     def drawn(pose: torch.Tensor) -> object:
         with torch.inference_mode():

@@ -47,7 +47,6 @@ WEBGPU_FLAGS = [
     "--enable-features=Vulkan",
     "--use-vulkan=swiftshader",
 ]
-EMPTY = f'<!doctype html><meta name="thadistill-native" content="{NATIVE}"><title>measured</title>'
 # float32 peak of integrated and older graphics, TFLOPS, as their makers state it
 GPUS = {"Intel UHD 630": 0.44, "Intel Iris Xe": 2.07, "Apple M1": 2.6, "NVIDIA RTX 3060": 12.7}
 SHARES = (0.25, 0.35)  # of the peak, what tiled products in WGSL have been seen to reach
@@ -149,6 +148,7 @@ def main() -> None:
         opened = {name: open_students([str(folder)])[0] for name, folder in named.items()}
         characters = {f"characters/{student.file}": student.pack() for student in opened.values()}
         write_site(player_files() | characters | {INDEX: index_of({})}, site)
+        (site / "empty.html").write_text("<!doctype html><title>measured</title>")
         onnx_runtime(site / "ort")
         for name, student in opened.items():
             export_onnx(student.model, site / f"{name}.onnx")
@@ -163,9 +163,13 @@ def main() -> None:
         for kind, browser in (("static", plain), ("served", plain), ("onnx", plain), ("gpu", software)):
             pages[kind] = browser.new_page()
             pages[kind].route("**/measure.js", lambda route: route.fulfill(path=HERE / "measure.js"))
-            # an empty page of the same origin: the player itself would draw its idle motion beside all that is measured
-            pages[kind].route("**/empty.html", lambda route: route.fulfill(content_type="text/html", body=EMPTY))
-            pages[kind].goto(f"{address['served' if kind == 'served' else 'static']}empty.html")
+            pages[kind].goto(f"{address['static']}empty.html" if kind != "served" else f"{address['served']}pose.js")
+        # a file of the server's in place of the player, which would draw its idle motion while others are timed
+        pages["served"].evaluate(
+            "(name) => document.head.append(Object.assign(document.createElement('meta'), "
+            "{ name: 'thadistill-native', content: name }))",
+            NATIVE,
+        )
         rounds: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for turn in range(given.rounds):
             for name, student in opened.items():

@@ -180,13 +180,13 @@ def emulated(program: Path, name: str, arguments: Sequence[Any]) -> None:
 
 
 def here(library: ctypes.CDLL, name: str, arguments: Sequence[Any]) -> None:
-    """The same call on this machine."""
+    """The same call on this machine, by a handle without the argument types that the package has set on its own."""
     given = [
         ctypes.c_void_p(argument.ctypes.data) if isinstance(argument, np.ndarray) else
         ctypes.c_float(argument) if isinstance(argument, float) else ctypes.c_int64(argument)
         for argument in arguments
     ]  # fmt: skip
-    function = getattr(library, name)
+    function = getattr(ctypes.CDLL(library._name), name)
     function.restype = None
     function(*given)
 
