@@ -127,7 +127,8 @@ class Comparison:
 
     def _bodies(self, network: BodyRotator, count: int, perceptual: Sequence[str]) -> Quality:
         device = next(network.parameters()).device
-        metrics = QualityMetrics(self.mask, tuple(perceptual), per_pose=True).to(device)
+        # the first process alone looks; the others would be waited for without end
+        metrics = QualityMetrics(self.mask, tuple(perceptual), per_pose=True, sync_on_compute=False).to(device)
         # exact but for rounding, and several times as fast as the network itself
         student = self._model(network, device).compile(runtime="exact", visible=False)
         pictures = []

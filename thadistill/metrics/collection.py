@@ -33,6 +33,7 @@ class QualityMetrics(Metric):
         perceptual: which of ``stlpips`` and ``lpips`` (both on AlexNet) to compute. On a CPU ST-LPIPS takes ten times
             as long as all the rest: ``()`` during training.
         per_pose: adds the rows of ``metrics.csv`` to the result.
+        options: of torchmetrics.Metric; ``sync_on_compute=False`` where one process of several computes alone.
 
     Every pose counts the same, whatever the batches and the processes it came in. Raises: UserError when ``face_mask``
     is nowhere above 0.5 in the student's face crop, or for a perceptual metric of another name.
@@ -48,8 +49,9 @@ class QualityMetrics(Metric):
         face_mask: Float[Tensor, "1 512 512"] | None,
         perceptual: tuple[str, ...] | list[str] = tuple(PERCEPTUAL),
         per_pose: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**options)
         if unknown := sorted(set(perceptual) - set(PERCEPTUAL)):
             raise UserError(f"perceptual metric {unknown[0]!r} is unknown; expected some of {', '.join(PERCEPTUAL)}")
         if face_mask is not None and float(STUDENT_FACE_REGION.crop(face_mask).max()) <= 0.5:
