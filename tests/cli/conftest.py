@@ -42,6 +42,10 @@ def thadistill_here(
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        import torch
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(max(2, os.cpu_count() or 1))  # a process's own; with one there is no background worker
         for verb in ("distill", "train"):  # their budgets count from the start of a process
             monkeypatch.setattr(importlib.import_module(f"thadistill.cli.{verb}"), "STARTED", time.monotonic())
         status: object = 0
@@ -52,6 +56,8 @@ def thadistill_here(
                 main([*map(str, arguments)])
             except SystemExit as ended:
                 status = ended.code or 0
+            finally:
+                torch.set_num_threads(threads)
         assert isinstance(status, int), status
         return subprocess.CompletedProcess(arguments, status, *capfd.readouterr())
 
