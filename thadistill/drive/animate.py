@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from thadistill.drive.video import Sink
+from thadistill.drive.video import Sink, opaque
 from thadistill.metrics.pictures import comparison
 from thadistill.runtime import Runtime
 from thadistill.teacher import Teacher
@@ -32,7 +32,7 @@ def side_by_side(
     for pose in poses:
         with torch.inference_mode():
             rgb = comparison(teacher(image[None], pose[None]).posed[0], fast(pose[None]).posed[0])
-        yield np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
+        yield opaque(rgb)
 
 
 def write_frames(made: Iterable[np.ndarray], sink: Sink, done: Callable[[int], object] = lambda _: None) -> int:

@@ -112,6 +112,11 @@ def laid_on(frame: RGBA, background: UInt8[np.ndarray, "*place 3"]) -> UInt8[np.
     return ((mixed.astype(np.uint32) + 127) // 255).astype(np.uint8)
 
 
+def opaque(rgb: UInt8[np.ndarray, "h w 3"]) -> RGBA:
+    """RGB as RGBA that hides all behind it."""
+    return np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
+
+
 class _Video:
     """A video file being written."""
 
@@ -229,7 +234,7 @@ class _Raw:
 
     def write(self, frame: RGBA, number: int | None = None) -> None:
         if self.background is not None:
-            frame = np.dstack([laid_on(frame, self.background), np.full(frame.shape[:2], 255, np.uint8)])
+            frame = opaque(laid_on(frame, self.background))
         content = np.ascontiguousarray(frame).tobytes()
         try:
             # a reader that was slow for longer than this gets no more old frames

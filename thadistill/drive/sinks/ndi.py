@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from thadistill.drive.sinks.base import Shown
-from thadistill.drive.video import laid_on
+from thadistill.drive.video import laid_on, opaque
 from thadistill.errors import UserError
 from thadistill.images import IMAGE_SIZE
 
@@ -62,7 +62,7 @@ class NdiSink:
         assert shown.frame is not None
         frame = shown.frame
         if self._background is not None:
-            frame = np.dstack([laid_on(frame, self._background), np.full(frame.shape[:2], 255, np.uint8)])
+            frame = opaque(laid_on(frame, self._background))
         self._sender.write_video(np.ascontiguousarray(frame).ravel())
 
     def tell(self, source: str, state: str) -> None:
