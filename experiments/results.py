@@ -120,6 +120,13 @@ def track(student: str) -> Figure:
     return Figure(f"{float(row['frames_a_second']):.0f} frames a second", f"{row['frames']} poses", **where(row))
 
 
+def latency() -> Figure:
+    """From a tracker's packet to the frame that shows it."""
+    row = row_of("latency/results.csv", student="slim", sink="frame in memory")
+    spread = f"p95 {float(row['ms_p95']):.0f} ms at {float(row['fps']):.0f} frames a second"
+    return Figure(f"{float(row['ms_median']):.0f} ms", spread, **where(row))
+
+
 DISTILL = "python experiments/distill_speed/run.py"
 WEB = "python experiments/web_player/run.py paper=DIR slim=DIR"
 CLAIMS = (
@@ -158,6 +165,10 @@ CLAIMS = (
     Claim("the same, the paper's size", "web_player", WEB, frame_rate("wasm, 1 worker", "paper")),
     Claim("WebAssembly against ONNX Runtime Web, the paper's size", "web_player", WEB, lambda: web_ratio("paper")),
     Claim("WebAssembly against ONNX Runtime Web, `student=slim`", "web_player", WEB, lambda: web_ratio("slim")),
+    Claim(
+        "from a tracker's packet to its frame, `student=slim`, median",
+        *("latency", "python experiments/latency/run.py slim/character_model", latency),
+    ),
 )  # fmt: skip
 
 

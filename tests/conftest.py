@@ -11,6 +11,8 @@ import pytest
 from tests.cache import new_cache
 
 ROOT = Path(__file__).parent.parent
+# threads of one process that wait actively take the cores of the tests that run beside it; read when torch is imported
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @pytest.fixture(scope="session")
