@@ -84,7 +84,8 @@ def test_from_nothing_to_a_student_and_its_figures(
 
 @pytest.mark.parametrize("worker", [False, True])
 def test_an_interrupted_run_continues_where_it_was(thadistill_here: Command, tmp_path: Path, worker: bool) -> None:
-    command = ["distill", *TOY, "budget_minutes=0.8", f"recipe.background_worker={worker}", "out=run"]
+    command = ["distill", *TOY, "budget_minutes=0.8", f"recipe.background_worker={worker}", "evaluation.speed=false"]
+    command.append("out=run")
     process = subprocess.Popen(
         [sys.executable, "-c", "from thadistill.cli import main; main()", *command],
         cwd=tmp_path,
@@ -141,7 +142,16 @@ def test_train_runs_one_module(thadistill_here: Command, tmp_path: Path, module:
 
 
 def test_a_sweep_leaves_a_folder_per_job(thadistill_here: Command, tmp_path: Path) -> None:
-    done = thadistill_here("distill", "-m", *TOY, "budget_minutes=0.05", "student.body_rotator.width_scale=0.1,0.15")
+    done = thadistill_here(
+        *(
+            "distill",
+            "-m",
+            *TOY,
+            "budget_minutes=0.05",
+            "evaluation.speed=false",
+            "student.body_rotator.width_scale=0.1,0.15",
+        )
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     reports = sorted((tmp_path / "multirun").rglob("report.md"))
     assert len(reports) == 2
