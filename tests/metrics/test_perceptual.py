@@ -22,6 +22,7 @@ def checkpoints(tmp_path, monkeypatch):
         raise AssertionError("a metric tried to download")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("THADISTILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
@@ -40,7 +41,18 @@ def test_lpips_without_its_backbone_says_which_file_is_absent(net, checkpoints):
     found = load_lpips(net)
     assert isinstance(found, Unavailable)
     assert str(checkpoints / BACKBONES[net][1]) in found.reason
+    assert "thadistill assets pull=lpips" in found.reason
     assert "\n" not in found.reason
+
+
+def test_lpips_reads_what_was_pulled(tmp_path, checkpoints, monkeypatch):
+    pytest.importorskip("lpips")
+    file = tmp_path / "squeezenet.pth"
+    torch.manual_seed(0)
+    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), file)
+    monkeypatch.setattr("thadistill.metrics.perceptual.lpips_backbone", lambda net: file if net == "squeeze" else None)
+    assert isinstance(load_lpips("squeeze"), PerceptualDistance)
+    assert isinstance(load_lpips("alex"), Unavailable)
 
 
 @pytest.mark.parametrize("net", ["alex", "squeeze"])  # vgg's file would be half a gigabyte

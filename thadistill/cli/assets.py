@@ -1,4 +1,4 @@
-"""thadistill assets: lists or fetches weights, sample characters and the face tracker."""
+"""thadistill assets: lists or fetches weights, sample characters, the face tracker and LPIPS's networks."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from thadistill.files import conf_dir
 
 VERBS = {
-    "assets": "list or fetch weights, sample characters and the face tracker",
+    "assets": "list or fetch weights, sample characters, the face tracker, LPIPS's networks",
     "prepare": "check a picture and bring it to the input rules",
     "cache": "teacher targets to disk",
     "train": "one LightningModule (module=face_morpher|body_rotator|teacher)",

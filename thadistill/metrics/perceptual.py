@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from thadistill.assets import lpips_backbone
 from thadistill.images import over_white
 
 LpipsNet = Literal["alex", "vgg", "squeeze"]
@@ -59,7 +60,8 @@ class PerceptualDistance:
 def load_lpips(net: LpipsNet = "alex") -> PerceptualDistance | Unavailable:
     """LPIPS 0.1 (Zhang et al. 2018) with the package's own linear heads on an ImageNet backbone.
 
-    The backbone is torchvision's file, looked for in torch hub's checkpoint folder (``TORCH_HOME``) and never fetched.
+    The backbone is torchvision's file, which ``thadistill assets pull=lpips`` fetches; one in torch hub's checkpoint folder
+    (``TORCH_HOME``) does too.
     """
     package = _package("lpips", "pip install lpips")
     if isinstance(package, Unavailable):
@@ -67,9 +69,9 @@ def load_lpips(net: LpipsNet = "alex") -> PerceptualDistance | Unavailable:
     from torchvision import models  # slow to import, and seldom needed
 
     weights = getattr(models, _BACKBONES[net]).IMAGENET1K_V1
-    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    file = lpips_backbone(net) or Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     if not file.is_file():
-        return Unavailable(f"LPIPS ({net}) needs {file}, which is absent: put {weights.url} there")
+        return Unavailable(f"LPIPS ({net}) needs {file}, which is absent: run 'thadistill assets pull=lpips'")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package calls torchvision's older names
         module = package.LPIPS(net=net, pnet_rand=True, verbose=False)  # False would download
