@@ -17,7 +17,7 @@ from pathlib import Path
 
 from thadistill.downloads import Download, Npm, PyPI, Web, sha256_of
 from thadistill.errors import UserError
-from thadistill.files import cache_folder
+from thadistill.files import cache_folder, read_json
 
 _MANIFEST = "manifest.json"
 _PARTS = ".parts"  # downloads of assets that want more than one and could not be had whole
@@ -282,9 +282,9 @@ def _forget_parts(asset: Asset) -> None:
 def _is_whole(folder: Path) -> bool:
     """Whether every file that was unpacked is still there at its size."""
     try:
-        sizes = json.loads((folder / _MANIFEST).read_text())["files"]
+        sizes = read_json(folder / _MANIFEST)["files"]
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

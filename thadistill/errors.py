@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+import errno
 import math
+
+# of files and folders that cannot be used: what a user can mend
+_UNUSABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG}
+_LONGEST = 1000  # characters of a message, which may quote what a file holds
 
 
 class UserError(ValueError):
-    """Something the user gave is not usable; the one-line message says what came, what was expected, what to do."""
+    """Something the user gave is not usable; the one-line message says what came, what was expected, what to do.
+
+    A message may quote files and names as they are: it is made one line here, of printable characters, and not too long.
+    """
+
+    def __init__(self, message: str) -> None:
+        shown = "".join(
+            one if one.isprintable() else one.encode("unicode_escape").decode() for one in " ".join(message.split())
+        )
+        half = _LONGEST // 2
+        super().__init__(shown if len(shown) <= _LONGEST else f"{shown[:half]} ... {shown[-half:]}")
+
+
+def mistake(error: BaseException | None) -> UserError | None:
+    """What of an error is the user's to mend: a UserError, a full disk, a file or folder that cannot be used; else None."""
+    if isinstance(error, UserError):
+        return error
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # torch.save reports a full disk in its own words
+    if full or (isinstance(error, RuntimeError) and "PytorchStreamWriter failed writing" in str(error)):
+        return UserError("the disk is full; what was saved is kept: make room, and the same command continues")
+    if isinstance(error, OSError) and error.errno in _UNUSABLE and error.filename is not None:
+        return UserError(
+            f"{error.filename} cannot be used ({error.strerror}); expected a readable file or a writable folder"
+        )
+    return None
 
 
 def check_whole(name: str, value: object) -> None:

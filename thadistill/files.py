@@ -83,6 +83,17 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds, in UTF-8 with or without a byte-order mark.
+
+    Raises: OSError; ValueError for what is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(path.read_bytes().decode("utf-8-sig"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """One line per row, under the keys of the first."""
     text = io.StringIO()

@@ -6,6 +6,7 @@ Network space is float32, RGBA, RGB decoded from sRGB to linear and multiplied b
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from thadistill.errors import UserError
-from thadistill.files import replacing
-from thadistill.picture import read_picture
+from thadistill.files import write_bytes
+from thadistill.picture import Needed, read_picture
 
 IMAGE_SIZE = 512
 
@@ -96,15 +97,13 @@ def load_character(path: str | Path) -> Float[Tensor, "4 512 512"]:
 
     Raises: UserError when the file is no picture, has no transparency or not the right size, or is opaque everywhere.
     """
-    picture = read_picture(path, most=2 * IMAGE_SIZE)
+    expected = (
+        f"a character of {IMAGE_SIZE}x{IMAGE_SIZE} on a transparent background: run 'thadistill prepare image={path}'"
+    )
+    picture = read_picture(path, needed=Needed(IMAGE_SIZE, expected))
     rgba = np.asarray(picture.image)
-    opaque = bool(rgba[..., 3].min() > 0)
-    if picture.size != (IMAGE_SIZE, IMAGE_SIZE) or opaque:
-        width, height = picture.size
-        raise UserError(
-            f"{path} is {width}x{height} {picture.kind}{', without a transparent pixel' if opaque else ''}; expected a "
-            f"character of {IMAGE_SIZE}x{IMAGE_SIZE} on a transparent background: run 'thadistill prepare image={path}'"
-        )
+    if rgba[..., 3].min() > 0:
+        raise UserError(f"{path} is {picture.kind}, without a transparent pixel; expected {expected}")
     if rgba[..., 3].max() == 0:
         raise UserError(f"{path} is transparent everywhere; expected a character: check the file")
     return encode_rgba(rgba)
@@ -118,13 +117,10 @@ def load_face_mask(path: str | Path) -> Float[Tensor, "1 512 512"]:
 
     Raises: UserError when the file is no picture, has another size, or is dark in the face crop.
     """
-    picture = read_picture(path, most=2 * IMAGE_SIZE)
-    if picture.size != (IMAGE_SIZE, IMAGE_SIZE):
-        width, height = picture.size
-        raise UserError(
-            f"{path} is {width}x{height}; expected a face mask of {IMAGE_SIZE}x{IMAGE_SIZE}: "
-            "draw it on the character image, or leave it out and it is computed"
-        )
+    expected = (
+        f"a face mask of {IMAGE_SIZE}x{IMAGE_SIZE}: draw it on the character image, or leave it out and it is computed"
+    )
+    picture = read_picture(path, needed=Needed(IMAGE_SIZE, expected))
     alpha = torch.from_numpy(np.asarray(picture.image.getchannel("A"), np.float32) / 255)[None]
     grey = torch.from_numpy(np.asarray(picture.image.convert("RGB").convert("L"), np.float32) / 255)[None] * alpha
     dark = STUDENT_FACE_REGION.crop(grey).max() <= 0.5
@@ -140,6 +136,19 @@ def load_face_mask(path: str | Path) -> Float[Tensor, "1 512 512"]:
 
 def save_face_mask(mask: Float[Tensor, "1 512 512"], path: Path) -> None:
     """Writes a face mask as an 8-bit grey PNG; its folder is made."""
-    picture = Image.fromarray((mask[0] * 255).round().to(torch.uint8).cpu().numpy())
-    with replacing(path) as temporary:
-        picture.save(temporary, format="PNG")
+    save_png(Image.fromarray((mask[0] * 255).round().to(torch.uint8).cpu().numpy()), path)
+
+
+def save_png(picture: Image.Image, path: Path) -> None:
+    """Writes a PNG, whole or not at all; its folder is made.
+
+    Raises: UserError when the disk is full or the folder cannot be written.
+    """
+    write_bytes(path, png_bytes(picture))
+
+
+def png_bytes(picture: Image.Image) -> bytes:
+    """A picture as a PNG file's content."""
+    file = io.BytesIO()
+    picture.save(file, format="PNG")
+    return file.getvalue()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import struct
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
@@ -52,31 +53,42 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def read_picture(path: str | Path, most: int | None = None) -> Picture:
+class Needed(NamedTuple):
+    """A square that a picture must be, or it is refused before it is decoded; ``expected`` says what it should have been."""
+
+    side: int
+    expected: str
+
+
+def read_picture(path: str | Path, most: int | None = None, needed: Needed | None = None) -> Picture:
     """Reads a picture file: its first frame, turned as EXIF says, its colours taken from their profile to sRGB.
 
     Args:
         path: any format that Pillow reads, but PostScript.
         most: pixels of the longer side from which on the picture is scaled down by a whole number, to between half of them
             and all; None: never.
+        needed: the size that it must have; None: any.
 
-    Raises: UserError when the file is missing, is no whole picture, or has more than 20,000 pixels a side.
+    Raises: UserError when the file is missing, is no whole picture, has more than 20,000 pixels a side, or another size
+        than it must have.
     """
     path = Path(path)
-    if not path.exists():
-        raise UserError(f"{path} does not exist; expected a picture: check the path")
-    if not path.is_file():
-        raise UserError(f"{path} is no file; expected a picture: name the file in it")
     try:
+        if not path.exists():
+            raise UserError(f"{path} does not exist; expected a picture: check the path")
+        if not path.is_file():
+            raise UserError(f"{path} is no file; expected a picture: name the file in it")
         if path.stat().st_size > LARGEST_FILE:
             raise UserError(f"{path} has {path.stat().st_size / 1e6:.0f} MB; expected a picture of 1 GB at most")
         with path.open("rb") as file:
-            return decode_picture(file, str(path), most)
+            return decode_picture(file, str(path), most, needed)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}); expected a picture") from None
 
 
-def decode_picture(file: io.BufferedReader | io.BytesIO, name: str, most: int | None = None) -> Picture:
+def decode_picture(
+    file: io.BufferedReader | io.BytesIO, name: str, most: int | None = None, needed: Needed | None = None
+) -> Picture:
     """:func:`read_picture` of an open file, which messages call ``name``.
 
     Raises: UserError; see there.
@@ -88,6 +100,8 @@ def decode_picture(file: io.BufferedReader | io.BytesIO, name: str, most: int | 
                 raise UserError(
                     f"{name} is {width}x{height}; expected at most {LARGEST_SIDE} pixels a side: scale it down"
                 )
+            if needed is not None and opened.size != (needed.side, needed.side):
+                raise UserError(f"{name} is {width}x{height} {opened.format} {opened.mode}; expected {needed.expected}")
             return _decoded(opened, most)
     except UserError:
         raise
@@ -199,7 +213,12 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
 
 
 def _without_extras(file: io.BufferedReader | io.BytesIO) -> io.BufferedReader | io.BytesIO:
-    """A PNG without the parts that do not show, which Pillow refuses where they are large or damaged; others as they are."""
+    """A PNG without the parts that do not show, which Pillow refuses where they are large or damaged; others as they are.
+
+    Raises: ValueError where the checksum of a part that shows differs, which Pillow does not look at.
+    """
+    end = file.seek(0, io.SEEK_END)
+    file.seek(0)
     if file.read(8) != _PNG_SIGNATURE:
         file.seek(0)
         return file
@@ -210,9 +229,14 @@ def _without_extras(file: io.BufferedReader | io.BytesIO) -> io.BufferedReader |
         if name not in _PNG_CHUNKS or (name in (b"iCCP", b"eXIf") and length > _HEADER_BYTES):
             file.seek(length + 4, io.SEEK_CUR)
             continue
-        body = file.read(length + 4)
-        if name == b"iCCP" and not _can_inflate(body[:length]):
-            continue
+        body = file.read(min(length + 4, end - file.tell()))
+        whole = zlib.crc32(name + body[:length]).to_bytes(4, "big") == body[length:]
+        if name in (b"iCCP", b"eXIf"):
+            if not whole or (name == b"iCCP" and not _can_inflate(body[:length])):
+                continue
+        elif not whole and name != b"IEND":
+            what = "is cut short" if len(body) < length + 4 else "has another checksum"
+            raise ValueError(f"its {name.decode()} {what}")
         kept.write(head + body)
         if name == b"IEND":
             break
@@ -222,8 +246,6 @@ def _without_extras(file: io.BufferedReader | io.BytesIO) -> io.BufferedReader |
 
 def _can_inflate(chunk: bytes) -> bool:
     """Whether the profile in an iCCP chunk is whole, and of a size that Pillow takes."""
-    import zlib
-
     from PIL.PngImagePlugin import MAX_TEXT_CHUNK
 
     inflate = zlib.decompressobj()

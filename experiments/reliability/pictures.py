@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms, ImageDraw, PngImagePlugin, features
+from record import record
 
 from thadistill.data.cutout import cut_out
 from thadistill.errors import UserError
-from thadistill.files import write_csv
 from thadistill.picture import read_picture
 
-HERE = Path(__file__).parent
+_BECAME = ("read", "cut out", "refused", "wrong")
 # modes that Pillow writes into each format, and whether it keeps numbers exactly
 FORMATS: dict[str, tuple[tuple[str, ...], bool]] = {
     "png": (("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), True),
@@ -177,11 +177,15 @@ def run(n: int, seed: int) -> list[str]:
             counts[case.path.suffix[1:], became] += 1
             case.path.unlink()
     rows = [
-        {"format": ending, **{key: counts[ending, key] for key in ("read", "cut out", "refused", "wrong")}}
+        {
+            "format": ending,
+            "pictures": sum(counts[ending, key] for key in _BECAME),
+            **{key: counts[ending, key] for key in _BECAME},
+        }
         for ending in FORMATS
     ]
     if n >= 1000:
-        write_csv(HERE / "pictures.csv", rows)
+        record("pictures", rows, seed)
     print(f"{n} pictures in {time.monotonic() - started:.0f} s, {len(wrong)} wrong")
     return wrong
 

@@ -161,7 +161,7 @@ def test_mistakes_are_reported_in_one_line(reference: Path, tmp_path: Path) -> N
     torch.save({"siren_layers.0.0.linear.weight": torch.zeros(360, 47, 1, 1)}, body)
     refused("body_morpher.pt has last_linear.bias of shape None")
     torch.save([1, 2], body)
-    refused("no named tensors")
+    refused("holds a list; expected tensors by name")
     body.unlink()
     refused("does not exist")
     body.write_bytes(whole)

@@ -86,12 +86,12 @@ def test_file_that_is_no_zip(tmp_path: Path) -> None:
 def test_truncated_file(folder: Path, share: float) -> None:
     whole = (folder / "first.pt").read_bytes()
     (folder / "first.pt").write_bytes(whole[: int(len(whole) * share)])
-    assert "first.pt cannot be read as PyTorch weights" in refusal(folder)
+    assert "first.pt cannot be read as tensors" in refusal(folder)
 
 
 def test_text_file(folder: Path) -> None:
     (folder / "first.pt").write_text("version https://git-lfs.github.com/spec/v1")
-    assert "first.pt cannot be read as PyTorch weights" in refusal(folder)
+    assert "first.pt cannot be read as tensors" in refusal(folder)
 
 
 def test_code_in_a_pickle_is_not_run(folder: Path) -> None:

@@ -9,6 +9,7 @@ import lightning as L
 from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
+from thadistill.images import save_png
 from thadistill.metrics.pictures import comparison_grid
 
 
@@ -43,8 +44,7 @@ class ImageGrids(L.Callback):
         if not self._pairs or not trainer.is_global_zero:
             return
         picture = comparison_grid(self._pairs[: self.poses], height=256)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        picture.save(self.folder / f"{trainer.global_step:07d}.png")
+        save_png(picture, self.folder / f"{trainer.global_step:07d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("val/grid", [picture], step=trainer.global_step)

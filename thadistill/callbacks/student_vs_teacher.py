@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from thadistill.callbacks.comparison import Comparison, Quality
-from thadistill.files import write_csv
+from thadistill.files import write_bytes, write_csv
+from thadistill.images import save_png
 from thadistill.metrics.pictures import comparison_grid
 from thadistill.pose import POSE_PARAMETERS
 
@@ -50,11 +52,10 @@ class StudentVsTeacher(L.Callback):
         self._write(trainer, quality)
 
     def _write(self, trainer: L.Trainer, quality: Quality) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         worst = quality.worst(self.worst)
         captions = [f"pose {i}: {quality.ranked_by} {quality.rows[i][quality.ranked_by]:.2f} dB" for i in worst]
         picture = comparison_grid([quality.pictures[i] for i in worst], captions, height=256)
-        picture.save(self.folder / f"worst-{trainer.global_step:07d}.png")
+        save_png(picture, self.folder / f"worst-{trainer.global_step:07d}.png")
         write_csv(self.folder / "poses.csv", quality.rows)
         shown = {"quality/worst": picture}
         if len(quality.rows) >= ENOUGH:
@@ -107,4 +108,6 @@ def parameter_plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     axes.tick_params(axis="y", labelsize=7)
     axes.set_xlabel("dB lost between poses with little and with much of it")
     axes.margins(y=0.01)
-    figure.savefig(path, dpi=120)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=120)
+    write_bytes(path, file.getvalue())

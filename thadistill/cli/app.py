@@ -5,7 +5,6 @@ Nothing heavy is imported here before it is needed: help and version answer at o
 
 from __future__ import annotations
 
-import errno
 import importlib
 import io
 import os
@@ -17,14 +16,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import thadistill
 from thadistill.cli.help import VERBS, help_of, usage
-from thadistill.errors import UserError
+from thadistill.errors import UserError, mistake
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 STARTED = time.monotonic()  # budgets count from here: imports are part of what a user waits for
-# of files and folders that cannot be used: what a user can mend
-_UNUSABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG}
 _FLAGS_WITHOUT_RUN = {"--hydra-help", "--info", "-i", "--cfg", "-c"}
 
 
@@ -59,10 +56,10 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         fail(str(error))
     except OSError as error:
-        mistake = _mistake(error)
-        if mistake is None:
+        found = mistake(error)
+        if found is None:
             raise
-        fail(str(mistake))
+        fail(str(found))
     except KeyboardInterrupt:
         print("interrupted: what was saved is kept, the same command continues", file=sys.stderr)
         sys.exit(130)
@@ -80,6 +77,8 @@ def _run(verb: str, arguments: Sequence[str]) -> None:
 
     flags, given = split_flags(arguments)
     sweep = bool(SWEEP_FLAGS & set(flags))
+    if flag_value(flags, "--experimental-rerun") is not None:
+        raise UserError("--experimental-rerun runs code that its file holds; expected the overrides themselves")
     own = flag_value(flags, "--config-dir", "-cd")
     if own is not None and not Path(own).is_dir():
         raise UserError(f"--config-dir {own} is no folder; expected one with configs such as recipe/NAME.yaml")
@@ -122,31 +121,14 @@ def guarded(verb: str) -> Callable[[DictConfig], Any]:
         try:
             return importlib.import_module(f"thadistill.cli.{verb}").run(config, out)
         except (UserError, InstantiationException, OSError, RuntimeError) as error:
-            mistake = _mistake(error)
-            if mistake is None:
+            # Hydra wraps what happens while it makes an object
+            found = mistake(error.__cause__ if isinstance(error, InstantiationException) else error)
+            if found is None:
                 raise
             remove_empty(out)
-            fail(str(mistake))
+            fail(str(found))
 
     return run
-
-
-def _mistake(error: Exception) -> UserError | None:
-    """What of an error is the user's to mend: a mistake, also where Hydra wrapped it, a full disk, a closed folder."""
-    from hydra.errors import InstantiationException
-
-    cause = error.__cause__ if isinstance(error, InstantiationException) else error
-    if isinstance(cause, UserError):
-        return cause
-    full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-    # torch.save reports a full disk in its own words
-    if full or (isinstance(cause, RuntimeError) and "PytorchStreamWriter failed writing" in str(cause)):
-        return UserError("the disk is full; what was saved is kept: make room, and the same command continues")
-    if isinstance(cause, OSError) and cause.errno in _UNUSABLE and cause.filename is not None:
-        return UserError(
-            f"{cause.filename} cannot be used ({cause.strerror}); expected a readable file or a writable folder"
-        )
-    return None
 
 
 def remove_empty(folder: Path) -> None:

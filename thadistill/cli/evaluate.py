@@ -13,7 +13,7 @@ from thadistill.data.poses import pose_set
 from thadistill.devices import resolve_device
 from thadistill.errors import UserError
 from thadistill.files import write_csv, write_json
-from thadistill.images import load_face_mask
+from thadistill.images import load_face_mask, save_png
 from thadistill.metrics.evaluate import evaluate, live_targets, own_face_mask, quality_grid
 from thadistill.pipeline.report import environment, figures_table
 from thadistill.student import CharacterModel
@@ -41,7 +41,7 @@ def run(config: DictConfig, out: Path) -> float:
     about = {"model": str(config.model), "teacher": teacher.name, "poses": str(config.poses), "seed": config.seed}
     about["device"] = str(device)
     write_csv(out / "metrics.csv", rows)
-    grid.save(out / "grid.png")
+    save_png(grid, out / "grid.png")
     write_json(out / "metrics.json", {**metrics, **about, "environment": environment(device)})
     print(figures_table(metrics))
     return float(metrics["psnr"])

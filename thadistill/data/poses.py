@@ -15,6 +15,7 @@ from torch import Tensor
 
 from thadistill.errors import UserError
 from thadistill.pose import POSE_PARAMETERS, POSE_SIZE
+from thadistill.tensors import oddity, read_torch
 
 Rotations = Literal["uniform", "sobol"]
 
@@ -80,12 +81,15 @@ def load_poses(path: str | Path) -> Float[Tensor, "n 45"]:
     """
     path = Path(path)
     readers = {".npy": _read_npy, ".pt": _read_pt, ".csv": _read_csv}
-    if path.suffix not in readers:
+    suffix = path.suffix.lower()
+    if suffix not in readers:
         raise UserError(f"{path} is not a pose file; expected one ending in {', '.join(readers)}")
     if not path.is_file():
         raise UserError(f"{path} does not exist; expected a file of poses: check the path")
     try:
-        poses = torch.as_tensor(readers[path.suffix](path)).float()
+        poses = torch.as_tensor(readers[suffix](path)).float()
+    except UserError:
+        raise
     except Exception as error:  # pickle, numpy and csv each have their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} cannot be read as poses ({reason}); expected {POSE_SIZE} numbers a pose") from None
@@ -111,11 +115,19 @@ def check_poses(poses: Tensor, path: Path) -> Float[Tensor, "n 45"]:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    return np.load(path, allow_pickle=False).astype(np.float32)
+    # mapped, so that a header that claims more than the file has takes no memory
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise ValueError(f"it holds {array.dtype if isinstance(array, np.ndarray) else 'several arrays'}")
+    return array.astype(np.float32)
 
 
 def _read_pt(path: Path) -> Tensor:
-    return torch.load(path, weights_only=True, map_location="cpu")
+    value = read_torch(path, str(path))
+    odd = oddity(value) if isinstance(value, Tensor) else None
+    if odd is not None and "finite" not in odd:  # which pose is not is told later
+        raise ValueError(f"a tensor {odd}")
+    return value
 
 
 def _read_csv(path: Path) -> np.ndarray:

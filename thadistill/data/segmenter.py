@@ -37,8 +37,9 @@ def segment(rgb: UInt8[np.ndarray, "h w 3"], path: Path) -> Float[np.ndarray, "h
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has an exception class for each of its status codes
         raise UserError(f"segmenter={path} cannot be read ({_short(error)}); expected an ONNX model") from None
-    given, side = session.get_inputs(), _side(session.get_inputs()[0].shape)
-    if len(given) != 1 or side is None:
+    given = session.get_inputs()
+    side = _side(given[0].shape) if len(given) == 1 else None
+    if side is None:
         raise UserError(
             f"segmenter={path} takes {[one.shape for one in given]}; expected one RGB picture, 1x3x1024x1024 or so"
         )
@@ -58,9 +59,9 @@ def segment(rgb: UInt8[np.ndarray, "h w 3"], path: Path) -> Float[np.ndarray, "h
         page = small / max(float(small.max()), 1e-6) - 0.5
     try:
         found = session.run(None, {given[0].name: page.transpose(2, 0, 1)[None].astype(np.float32)})[0]
+        mask = np.asarray(found, np.float32)
     except Exception as error:
         raise UserError(f"segmenter={path} fails ({_short(error)}); expected a segmentation network") from None
-    mask = np.asarray(found, np.float32)
     if mask.size != side * side or not np.isfinite(mask).all():
         raise UserError(f"segmenter={path} gives {mask.shape}; expected a mask of {side}x{side}")
     mask = mask.reshape(side, side)

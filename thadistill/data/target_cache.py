@@ -28,19 +28,26 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from thadistill.errors import UserError
-from thadistill.files import write_json
+from thadistill.files import read_json, write_json
 from thadistill.kernels.patches import cut_patches
 from thadistill.pose import POSE_PARAMETERS
 
 FORMAT = 1  # raise when a field's meaning changes: old caches are then refused
 SHARD = 16  # poses of a shard; the largest piece of work that an interruption can lose
+_LARGEST_SHARD = 4096
 
 Kind = Literal["posed", "face"]
-# posed: pose [n, 45], posed [n, 4, 512, 512], grid_change [n, 2, 512, 512], face_region [n, 4, 192, 192] (face-morphed)
-# face:  pose [n, 45], face [n, 4, 128, 128] (the student's crop of the face-morphed image)
 FIELDS: Mapping[Kind, tuple[str, ...]] = {
     "posed": ("pose", "posed", "grid_change", "face_region"),
     "face": ("pose", "face"),
+}
+# of one pose; face_region is of the face-morphed image, face the student's crop of it
+SHAPES: Mapping[str, tuple[int, ...]] = {
+    "pose": (45,),
+    "posed": (4, 512, 512),
+    "grid_change": (2, 512, 512),
+    "face_region": (4, 192, 192),
+    "face": (4, 128, 128),
 }
 POSED_BYTES = 2 * (45 * 2 + 6 * 512**2 + 4 * 192**2)  # of one posed target
 
@@ -92,8 +99,7 @@ class TargetCache:
                     f"{self.folder} holds targets with key {found.get('digest')}; expected {key.digest} "
                     f"(changed: {', '.join(changed) or 'format'}): rebuild with 'rm -r {self.folder}' and the same command"
                 )
-            kept = found.get("shard", SHARD)
-            self.shard = kept if isinstance(kept, int) else SHARD
+            self.shard = found.get("shard", SHARD)
         else:
             self._adopt_none()
             try:
@@ -141,7 +147,7 @@ class TargetCache:
             temporary.mkdir(exist_ok=True)
             sums = {}
             for name, value in fields.items():
-                array = value.cpu().numpy().astype(np.float32 if name == "pose" else np.float16)
+                array = value.cpu().numpy().astype(_precision(name))
                 np.save(temporary / f"{name}.npy", array)
                 sums[name] = _checksum(array)
             write_json(temporary / "manifest.json", {"key": self.key.digest, "crc32": sums})
@@ -165,14 +171,13 @@ class TargetCache:
             path = place / f"{name}.npy"
             try:
                 arrays[name] = array = np.load(path, mmap_mode="c")
-                if len(array) != self.shard:
-                    raise ValueError(f"{len(array)} poses")
+                _check_form(array, name, self.shard)
                 # shards of earlier versions have no checksums
                 if recorded and _checksum(array) != recorded["crc32"][name]:
                     raise ValueError("its checksum differs")
                 if recorded and recorded["key"] != self.key.digest:
                     raise ValueError(f"made under key {recorded['key']}")
-            except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+            except Exception as error:  # numpy, pickle and zip each have their own
                 shutil.rmtree(place, ignore_errors=True)
                 raise UserError(
                     f"{path} is damaged ({error}) and now deleted; run the same command, which makes it again"
@@ -265,6 +270,17 @@ class Targets:
         return cut_patches(self._shards[name], index, corner, size)
 
 
+def _check_form(array: Any, name: str, count: int) -> None:
+    expected = (count, *SHAPES[name])
+    if not isinstance(array, np.ndarray) or array.shape != expected or array.dtype != _precision(name):
+        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "no array"
+        raise ValueError(f"{found}; expected {_precision(name)} {expected}")
+
+
+def _precision(name: str) -> np.dtype:
+    return np.dtype(np.float32 if name == "pose" else np.float16)
+
+
 def _checksum(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
@@ -272,7 +288,7 @@ def _checksum(array: np.ndarray) -> int:
 def _read_checksums(place: Path) -> dict[str, Any]:
     """A shard's own manifest; empty where an earlier version wrote the shard."""
     try:
-        content = json.loads((place / "manifest.json").read_bytes())
+        content = read_json(place / "manifest.json")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError):
@@ -280,11 +296,12 @@ def _read_checksums(place: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {"key": "damaged", "crc32": {}}
 
 
-def _read_manifest(path: Path) -> dict[str, object]:
+def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except (OSError, ValueError):
         content = None
-    if not isinstance(content, dict):
+    shard = content.get("shard", SHARD) if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(shard, int) or not 1 <= shard <= _LARGEST_SHARD:
         raise UserError(f"{path} is not a target cache's manifest; delete {path.parent} and run the same command")
     return content

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
 import random
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,11 +31,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from thadistill.data.poses import load_poses, sample_poses
+from thadistill.data.poses import check_poses, load_poses, sample_poses
 from thadistill.errors import UserError
-from thadistill.files import cache_folder
-from thadistill.images import IMAGE_SIZE, encode_rgba, to_pil
-from thadistill.picture import Picture, decode_picture, read_picture
+from thadistill.files import cache_folder, replacing
+from thadistill.images import IMAGE_SIZE, encode_rgba, save_png, to_pil
+from thadistill.picture import LARGEST_FILE, Picture, decode_picture, read_picture
+from thadistill.pose import POSE_SIZE
 
 _BUFFER = 256  # triples a tar stream mixes
 
@@ -133,12 +136,14 @@ class TarTriples:
                     if found != key and files:
                         yield self._triple(files, f"{shard}:{key}")
                         files = {}
+                    if member.size > LARGEST_FILE:
+                        raise UserError(f"{shard}:{member.name} has {member.size / 1e6:.0f} MB; expected 1 GB at most")
                     file = archive.extractfile(member)
                     assert file is not None
                     key, files[extension] = found, file.read()
                 if files:
                     yield self._triple(files, f"{shard}:{key}")
-        except (tarfile.TarError, OSError, EOFError) as error:
+        except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise UserError(f"{shard} cannot be read ({error}); expected a whole tar file: copy it again") from None
 
     def _triple(self, files: dict[str, bytes], label: str) -> Triple:
@@ -150,8 +155,7 @@ class TarTriples:
             _network_space(decode_picture(io.BytesIO(files[name]), f"{label}.{name}"), self.size, f"{label}.{name}")
             for name in self.names
         )
-        pose = np.load(io.BytesIO(files["pose.npy"]), allow_pickle=False).astype(np.float32)
-        return Triple(rest, torch.from_numpy(pose), posed)
+        return Triple(rest, _pose(files["pose.npy"], f"{label}.pose.npy"), posed)
 
 
 class TripleStream(IterableDataset[Triple]):
@@ -265,17 +269,33 @@ def write_puppet_triples(folder: Path, seed: int, poses: int, size: int = IMAGE_
     if (place / "poses.npy").is_file():
         return name
     teacher = load_puppet(seed)
-    place.mkdir(parents=True, exist_ok=True)
     rest = teacher.character()[None]
-    to_pil(shrink(rest, size)[0]).save(place / "rest.png")
+    save_png(to_pil(shrink(rest, size)[0]), place / "rest.png")
     drawn = sample_poses(poses, seed)
     with torch.inference_mode():
         for index, pose in enumerate(drawn.split(1)):
             out = teacher(rest, pose)
-            to_pil(shrink(out.face_morphed, size)[0]).save(place / f"{index:05d}.face.png")
-            to_pil(shrink(out.posed, size)[0]).save(place / f"{index:05d}.png")
-    np.save(place / "poses.npy", drawn.numpy())  # last: what makes the character whole
+            save_png(to_pil(shrink(out.face_morphed, size)[0]), place / f"{index:05d}.face.png")
+            save_png(to_pil(shrink(out.posed, size)[0]), place / f"{index:05d}.png")
+    with replacing(place / "poses.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, drawn.numpy())  # last: what makes the character whole
     return name
+
+
+def _pose(content: bytes, label: str) -> Float[Tensor, "45"]:
+    """One pose of a NumPy file."""
+    try:
+        with io.BytesIO(content) as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, precision = read(file)
+            if shape != (POSE_SIZE,) or precision.kind != "f":
+                raise ValueError(f"{precision} {shape}")
+            values = np.frombuffer(file.read(), precision)
+            pose = torch.from_numpy(values.reshape(shape).astype(np.float32))
+    except Exception as error:  # numpy's own, and what its header makes stumble
+        raise UserError(f"{label} cannot be read ({error}); expected {POSE_SIZE} floating-point numbers") from None
+    return check_poses(pose[None], Path(label))[0]
 
 
 def _network_space(picture: Picture, size: int, label: str) -> Float[Tensor, "4 h w"]:

@@ -40,7 +40,7 @@ def read_capture(path: Path) -> Iterator[tuple[float, Face]]:
     Raises: UserError when the file cannot be read, or none of its packets has a face.
     """
     try:
-        packets = {".jsonl": _read_lines, ".pcap": _read_pcap, ".txt": _read_text}[path.suffix](path)
+        packets = {".jsonl": _read_lines, ".pcap": _read_pcap, ".txt": _read_text}[path.suffix.lower()](path)
         readers: dict[str, Callable[[bytes], Face | None]] = {
             "ifacialmocap": parse_ifacialmocap,
             "openseeface": parse_openseeface,
@@ -75,7 +75,7 @@ def _read_lines(path: Path) -> Iterator[tuple[float, str | None, bytes]]:
                 content = json.loads(line)
                 seconds, protocol = float(content["time"]), str(content["protocol"])
                 packet = base64.b64decode(content["packet"], validate=True)
-            except (ValueError, TypeError, KeyError, binascii.Error) as error:
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError, binascii.Error) as error:
                 raise UserError(
                     f"{path} line {number} does not read ({type(error).__name__}: {error}); expected "
                     '{"time": 0.5, "protocol": "vmc", "packet": "<base64>"}'
@@ -98,6 +98,8 @@ def _read_text(path: Path) -> Iterator[tuple[float, str | None, bytes]]:
                 seconds = float(before) if tab else row / _TEXT_FPS
             except ValueError:
                 raise UserError(f"{path}: {before[:40]!r} before a tab; expected seconds") from None
+            if not math.isfinite(seconds):
+                raise UserError(f"{path}: {before[:40]!r} before a tab; expected seconds")
             row += 1
             yield seconds, "ifacialmocap", packet
 

@@ -6,7 +6,7 @@ import csv
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from thadistill.drive.names import BLENDSHAPES, arkit_name
 from thadistill.drive.protocols import Face
@@ -30,15 +30,25 @@ def read_live_link(path: Path) -> Iterator[tuple[float, Face]]:
     Raises: UserError for a row that does not read.
     """
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        for number, row in enumerate(csv.DictReader(file), 2):
+        for number, row in enumerate(_rows(file, path), 2):
             try:
                 shapes = {name: float(value) for name, value in row.items() if name and arkit_name(name) and value}
                 # pitch down, to the person's left, and left side up are positive, as for a right-handed head
                 head = tuple(math.degrees(float(row[name])) for name in _HEAD) if row.get(_HEAD[0]) else None
                 hours, minutes, seconds, frame = (float(part) for part in row[_TIMECODE].split(":"))
+                time = 3600 * hours + 60 * minutes + seconds + frame / _FPS
+                if not math.isfinite(time):
+                    raise ValueError(f"{_TIMECODE} {row[_TIMECODE]}")
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise UserError(
                     f"{path} line {number} does not read ({error}); expected a take of Live Link Face"
                 ) from None
             if shapes:
-                yield 3600 * hours + 60 * minutes + seconds + frame / _FPS, Face(shapes, head)
+                yield time, Face(shapes, head)
+
+
+def _rows(file: TextIO, path: Path) -> Iterator[dict[str, str]]:
+    try:
+        yield from csv.DictReader(file)
+    except csv.Error as error:
+        raise UserError(f"{path} cannot be read ({error}); expected a take of Live Link Face") from None

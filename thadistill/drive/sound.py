@@ -27,6 +27,7 @@ from thadistill.pose import POSE_PARAMETERS
 
 RATE: Final = 11025  # Hz
 HOP_S: Final = 0.02
+_LEAST_RATE, _MOST_RATE = 1000, 768_000  # Hz, of files; for others the resampler's filter would take all memory
 VOWELS: Final = ("aaa", "iii", "uuu", "eee", "ooo")
 
 # F1 and F2 in Hz: between the means of men and women (Hillenbrand et al. 1995; Japanese vowels lie near)
@@ -120,6 +121,9 @@ def read_samples(path: Path) -> Iterator[Float[np.ndarray, " n"]]:
         with av.open(str(path)) as container:
             if not container.streams.audio:
                 raise UserError(f"{path} has no sound; expected a recording with speech")
+            rate = container.streams.audio[0].rate
+            if not _LEAST_RATE <= (rate or 0) <= _MOST_RATE:
+                raise UserError(f"{path} has {rate} samples a second; expected {_LEAST_RATE} to {_MOST_RATE}")
             resampler = av.AudioResampler("flt", "mono", RATE)
             frames: Iterable[Any] = container.decode(audio=0)
             for frame in itertools.chain(frames, [None]):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,10 +25,13 @@ from thadistill.drive.motion import ALL, FACE, MOUTH, PoseFilter
 from thadistill.drive.protocols import Face
 from thadistill.drive.sound import VowelTracker, mouth_pose, read_samples
 from thadistill.errors import UserError
+from thadistill.files import read_json
 from thadistill.pose import POSE_PARAMETERS
 
 POSES = (".npy", ".pt", ".csv", ".json")
 SOUND = (".wav", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".flac")
+_LEAST_S = 1e-6  # between poses
+_LONGEST_S, _MOST_FPS = 86400.0, 1000.0  # what is longer, as by a damaged time, would be resampled into all memory
 VIDEO = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".mpg")
 
 
@@ -41,7 +44,7 @@ class Track:
         times: seconds from the first, ascending.
         drives: the pose parameters that whoever was recorded moved; the others rest.
 
-    Raises: UserError when times do not ascend.
+    Raises: UserError when times do not ascend, or span more than a day.
     """
 
     poses: Float[Tensor, "n 45"]
@@ -49,11 +52,13 @@ class Track:
     drives: frozenset[str] = ALL
 
     def __post_init__(self) -> None:
-        if len(self.times) > 1 and not (np.diff(self.times) > 0).all():
-            index = int(np.argmin(np.diff(self.times) > 0))
+        if len(self.times) > 1 and not (np.diff(self.times) >= _LEAST_S).all():
+            index = int(np.argmin(np.diff(self.times) >= _LEAST_S))
             raise UserError(
                 f"time {self.times[index + 1]:g} of pose {index + 1} follows {self.times[index]:g}; expected later"
             )
+        if len(self.times) > 1 and not self.seconds <= _LONGEST_S:
+            raise UserError(f"a track of {self.seconds:g} seconds; expected {_LONGEST_S:g} at most: cut it")
 
     def smoothed(self, smoothing: float) -> Track:
         """The track without a tracker's jitter, and without delay: One-Euro filters from both ends, and their mean.
@@ -134,7 +139,7 @@ def _of_faces(faces: Iterable[tuple[float, Face | None]], mapper: BlendshapeMapp
     times: list[float] = []
     seen = 0
     for seconds, face in faces:
-        if times and seconds <= times[-1]:
+        if times and seconds < times[-1] + _LEAST_S:
             continue  # packets that arrived together
         if face is not None:
             seen += 1
@@ -164,11 +169,13 @@ def _of_sound(path: Path) -> Track:
 
 def _of_json(path: Path, fps: float) -> Track:
     try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); expected poses") from None
     if isinstance(content, dict) and "poses" in content:
         fps = _number(content.get("fps", fps), path, "fps")
+        if not 0 < fps <= _MOST_FPS:
+            raise UserError(f"{path}: fps is {fps:g}; expected a number above 0, {_MOST_FPS:g} at most")
         content = content["poses"]
     if isinstance(content, dict):
         content = [content]  # a pose as the player copies it
@@ -187,14 +194,14 @@ def _of_json(path: Path, fps: float) -> Track:
 
 
 def _number(value: Any, path: Path, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise UserError(f"{path}: {what} is {value!r}; expected a number")
     return float(value)
 
 
 def _pose(given: Any, path: Path, row: int) -> Float[Tensor, "1 45"]:
-    pose = POSE_PARAMETERS.rest()
-    if isinstance(given, list) and len(given) == pose.shape[1]:
+    pose = [0.0] * len(POSE_PARAMETERS)
+    if isinstance(given, list) and len(given) == len(pose):
         values: Any = enumerate(given)
     elif isinstance(given, dict):
         unknown = [name for name in given if name not in POSE_PARAMETERS]
@@ -202,7 +209,7 @@ def _pose(given: Any, path: Path, row: int) -> Float[Tensor, "1 45"]:
             raise UserError(f"{path} pose {row} has {unknown[0]!r}; expected names of thadistill.pose.POSE_PARAMETERS")
         values = ((POSE_PARAMETERS.index(name), value) for name, value in given.items())
     else:
-        raise UserError(f"{path} pose {row} is no pose; expected {pose.shape[1]} numbers, or values by name")
+        raise UserError(f"{path} pose {row} is no pose; expected {len(pose)} numbers, or values by name")
     for index, value in values:
-        pose[0, index] = _number(value, path, f"{POSE_PARAMETERS[index]} of pose {row}")
-    return pose
+        pose[index] = _number(value, path, f"{POSE_PARAMETERS[index]} of pose {row}")
+    return torch.tensor([pose], dtype=torch.float64).float()  # what is too large for float32 is told as out of range

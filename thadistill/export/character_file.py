@@ -16,19 +16,23 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool
 from PIL import Image
-from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from thadistill.errors import UserError
 from thadistill.images import IMAGE_SIZE, encode_rgba, to_rgba8
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
+from thadistill.student.character_model import Network, filled
 from thadistill.student.siren import SineLayer
+from thadistill.tensors import oddity
 
 FORMAT = "thadistill.character"
 VERSION = "1"
@@ -90,27 +94,34 @@ def unpack_character(packed: bytes, source: str = "the character file") -> tuple
         # safetensors reads metadata of files on disk only
         metadata = json.loads(packed[8 : 8 + int.from_bytes(packed[:8], "little")])["__metadata__"]
         if (metadata["format"], metadata["version"]) != (FORMAT, VERSION):
-            raise UserError(f"{source} is a {metadata['format']} {metadata['version']}; expected {FORMAT} {VERSION}")
+            raise UserError(f"a {metadata['format']} {metadata['version']} came; expected {FORMAT} {VERSION}")
         tensors = load(packed)
         architecture = json.loads(metadata["architecture"])
         with Image.open(io.BytesIO(tensors.pop("picture").numpy().tobytes()), formats=("PNG",)) as picture:
             if picture.size != (IMAGE_SIZE, IMAGE_SIZE):
-                raise UserError(f"{source} has a picture of {picture.size}; expected {IMAGE_SIZE}x{IMAGE_SIZE}")
+                raise UserError(f"a picture of {picture.size} came; expected {IMAGE_SIZE}x{IMAGE_SIZE}")
             image = encode_rgba(np.array(picture.convert("RGBA")))
         size = architecture["body_rotator"]["sizes"][-1]
         visible = np.unpackbits(tensors.pop("visible").numpy()).astype(bool).reshape(size, size)
-        networks = {
-            "face_morpher": FaceMorpher(**architecture["face_morpher"]),
-            "body_rotator": BodyRotator(**architecture["body_rotator"]),
-        }
-        for part, network in networks.items():
-            own = {key.removeprefix(f"{part}."): value for key, value in tensors.items() if key.startswith(f"{part}.")}
-            network.load_state_dict(own)
-    except UserError:
-        raise
-    except (SafetensorError, ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
+        face = _network(FaceMorpher, "face_morpher", architecture, tensors)
+        body = _network(BodyRotator, "body_rotator", architecture, tensors)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+    except Exception as error:  # of safetensors, Pillow, and whatever a damaged header makes stumble
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise UserError(
             f"{source} cannot be read ({reason}); expected a character file of 'thadistill export format=web'"
         ) from None
-    return CharacterModel(image, **networks).eval(), visible  # type: ignore[arg-type]
+    return CharacterModel(image, face, body).eval(), visible
+
+
+def _network(
+    make: Callable[..., Network], part: str, architecture: dict[str, Any], tensors: dict[str, Tensor]
+) -> Network:
+    own = {key.removeprefix(f"{part}."): value for key, value in tensors.items() if key.startswith(f"{part}.")}
+    for key, value in own.items():
+        if (odd := oddity(value)) is not None:
+            raise UserError(f"{part}.{key}, {odd}; expected finite numbers: export it again")
+    if not 1 <= architecture[part]["depth"] <= len(own):  # or as many layers would be made before they are compared
+        raise ValueError(f"{part} of depth {architecture[part]['depth']} with {len(own)} tensors")
+    return filled(partial(make, **architecture[part]), own, part)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from thadistill.errors import UserError
 from thadistill.images import linear_to_srgb
+from thadistill.tensors import read_tensors
 
 FeatureName = Literal["vgg16", "stlpips_alex", "laplacian", "auto"]
 
@@ -40,8 +41,12 @@ class Vgg16(nn.Module):
             url = models.VGG16_Weights.IMAGENET1K_V1.url
             raise UserError(f"perceptual=vgg16 needs {file}; put {url} there, or choose stlpips_alex or laplacian")
         layers = models.vgg16(weights=None).features[: _TAPS[-1] + 1]
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        layers.load_state_dict({name: state[f"features.{name}"] for name in layers.state_dict()})
+        state = read_tensors(file, str(file))
+        try:
+            layers.load_state_dict({name: state[f"features.{name}"] for name in layers.state_dict()})
+        except (KeyError, RuntimeError):
+            url = models.VGG16_Weights.IMAGENET1K_V1.url
+            raise UserError(f"{file} is not torchvision's VGG16; expected {url}") from None
         for layer in layers:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -19,6 +18,7 @@ from thadistill.console import FIRST_PROCESS, console, shown
 from thadistill.data.character import Character
 from thadistill.devices import trainer_device
 from thadistill.errors import UserError
+from thadistill.files import read_json
 from thadistill.images import IMAGE_SIZE
 from thadistill.pipeline.kernels import ready_kernels
 from thadistill.pipeline.report import commit, given_overrides, versions
@@ -54,7 +54,7 @@ def distill(config: DictConfig, out: Path, process_started: float) -> dict[str, 
 def _reported(out: Path) -> dict[str, Any] | None:
     """The figures of a finished run; None where they are lost or damaged, and are measured again."""
     try:
-        metrics = json.loads((out / "metrics.json").read_bytes())
+        metrics = read_json(out / "metrics.json")
         for name in ("psnr", "psnr_unmoved", "face_psnr"):
             float(metrics[name])
     except (OSError, ValueError, KeyError, TypeError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import pickle
 import warnings
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -38,6 +37,7 @@ from thadistill.pose import POSE_PARAMETERS
 from thadistill.student import BodyRotator, FaceMorpher
 from thadistill.student.face_morpher import FACE_SIZE
 from thadistill.student.init import Part, apply_init
+from thadistill.tensors import oddity, read_torch
 
 SAVE_EVERY = timedelta(seconds=30)  # what an interruption can cost
 
@@ -122,8 +122,14 @@ def face_morpher_step(
 def trained_face_morpher(config: DictConfig, folder: Path) -> FaceMorpher:
     """The network that a finished training left in ``folder``."""
     network: FaceMorpher = hydra.utils.instantiate(config.student.face_morpher)
-    state = torch.load(folder / "final.ckpt", map_location="cpu", weights_only=True)["state_dict"]
-    network.load_state_dict({name.removeprefix("network."): value for name, value in state.items()})
+    path = folder / "final.ckpt"
+    try:
+        state = read_torch(path, str(path))["state_dict"]
+        network.load_state_dict({name.removeprefix("network."): value for name, value in state.items()})
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError):
+        raise UserError(
+            f"{path} is not a face morpher's; delete {folder}, and the same command trains it again"
+        ) from None
     return network.eval()
 
 
@@ -252,12 +258,14 @@ def check_checkpoint(path: Path, module: L.LightningModule) -> int:
     Raises: UserError.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_torch(path, str(path))
         found = {key: tuple(value.shape) for key, value in content["state_dict"].items()}
         step = int(content["global_step"])
+        if any(oddity(value) is not None for value in content["state_dict"].values()):
+            raise ValueError("not finite")
         for name in ("epoch", "loops", "callbacks", "optimizer_states", "lr_schedulers", "pytorch-lightning_version"):
             content[name]  # what the trainer goes on from
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, pickle.UnpicklingError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
         raise UserError(
             f"{path} cannot be continued from; delete it, and the same command starts this step from the beginning"
         ) from None

@@ -36,9 +36,12 @@ class ContinuedCSV(CSVLogger):
         path = Path(self.log_dir) / "metrics.csv"
         if self._kept_to is None or not path.is_file():
             return []
-        with path.open(newline="") as file:
-            rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
-        return [row for row in rows if int(row.get("step", 0)) <= self._kept_to]
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = [{key: value for key, value in row.items() if key and value} for row in csv.DictReader(file)]
+            return [row for row in rows if int(row.get("step", 0)) <= self._kept_to]
+        except (ValueError, csv.Error):  # damaged: the curve begins where the training goes on
+            return []
 
 
 def loggers(config: DictConfig, folder: Path) -> list[Logger]:

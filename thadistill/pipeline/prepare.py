@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from thadistill.data.face_mask import computed_face_mask
 from thadistill.data.prepare import Prepared, prepare
 from thadistill.data.prepare_sheet import sheet
 from thadistill.files import write_bytes
-from thadistill.images import encode_rgba, save_face_mask
+from thadistill.images import encode_rgba, png_bytes, save_face_mask, save_png
 from thadistill.teacher import Teacher
 
 
@@ -40,19 +38,13 @@ def prepare_folder(
     """
     make_teacher = functools.cache(make_teacher)
     prepared = prepare(image, head, make_teacher, segmenter, force)
-    character = _png(prepared.character)
+    character = png_bytes(prepared.character)
     given, mask = out / "character.png", out / "face_mask.png"
     if not given.is_file() or given.read_bytes() != character:
         given.unlink(missing_ok=True)  # while the folder changes it is no character's
         mask.unlink(missing_ok=True)
-    write_bytes(out / "prepare.png", _png(sheet(prepared.character, make_teacher(), prepared.notes, prepared.hints)))
+    save_png(sheet(prepared.character, make_teacher(), prepared.notes, prepared.hints), out / "prepare.png")
     if face_mask:
         save_face_mask(computed_face_mask(make_teacher(), encode_rgba(np.array(prepared.character))), mask)
     write_bytes(given, character)
     return prepared
-
-
-def _png(picture: Image.Image) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, format="PNG")
-    return file.getvalue()

@@ -17,7 +17,7 @@ from thadistill.data.character import Character
 from thadistill.data.target_cache import Targets
 from thadistill.devices import trainer_device
 from thadistill.files import write_csv, write_json, write_text
-from thadistill.images import save_face_mask
+from thadistill.images import save_face_mask, save_png
 from thadistill.metrics.evaluate import cached_target, cached_targets, evaluate, quality_grid
 from thadistill.metrics.frame_rate import student_frame_rate, teacher_frame_rate
 from thadistill.metrics.image import psnr
@@ -91,7 +91,7 @@ def _write(
     metrics: dict[str, Any],
     grid: Image.Image,
 ) -> None:
-    grid.save(out / "preview.png")
+    save_png(grid, out / "preview.png")
     rows = metrics.pop("per_pose")
     write_csv(out / "metrics.csv", rows)
     summary = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from thadistill.config import keyed
 from thadistill.console import FIRST_PROCESS
 from thadistill.errors import UserError
-from thadistill.files import write_json, write_text
+from thadistill.files import read_json, write_json, write_text
 
 
 class RunFolder:
@@ -118,12 +119,15 @@ class RunFolder:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
-        whole = (
-            isinstance(found, dict) and isinstance(found["plan"], dict) and isinstance(found.get("contents", {}), dict)
+        found = read_json(path)
+        whole = isinstance(found, dict) and isinstance(found.get("contents", {}), dict)
+        whole = whole and all(value is None or 0 <= value < math.inf for value in found["plan"].values())
+        whole = whole and all(isinstance(rows, list) for rows in (found["steps"], found.get("worker", [])))
+        whole = whole and all(
+            isinstance(row["name"], str) and isinstance(row["detail"], str) and 0 <= row["minutes"] < math.inf
+            for row in [*found["steps"], *found.get("worker", [])]
         )
-        whole = whole and all(isinstance(row["name"], str) and row["minutes"] >= 0 for row in found["steps"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         whole = False
     if not whole:
         raise UserError(f"{path} is damaged; expected a run's record: delete {path.parent} or give out=") from None

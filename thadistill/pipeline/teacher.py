@@ -18,6 +18,7 @@ from thadistill.data.datamodule import DistillDataModule
 from thadistill.data.triples import Split, TripleBatches, TripleStream
 from thadistill.devices import trainer_device
 from thadistill.errors import UserError
+from thadistill.files import replacing
 from thadistill.lit.perceptual_loss import PerceptualLoss
 from thadistill.lit.teacher import Phase, TeacherModule, near_identity_init
 from thadistill.pipeline.fit import fit
@@ -63,7 +64,8 @@ def _train(config: DictConfig, out: Path, run: RunFolder) -> float:
     trainer = fit(module, data, config, config.stage, minutes, out, BudgetBar(config.stage.name))
     if trainer.is_global_zero:
         for name, network in named_networks(config.stage.name, module.network).items():
-            torch.save(network.state_dict(), out / f"{name}.pt")
+            with replacing(out / f"{name}.pt") as temporary:
+                torch.save(network.state_dict(), temporary)
     return float(trainer.callback_metrics.get("val/psnr", float("nan")))
 
 

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thadistill.data.character import Character
 from thadistill.data.target_cache import Targets
-from thadistill.errors import UserError
+from thadistill.errors import UserError, mistake
 from thadistill.pipeline.run_folder import RunFolder
 from thadistill.pipeline.targets import TargetSets, training_ends, training_minutes
 from thadistill.teacher import Teacher
@@ -141,8 +141,11 @@ def _run(work: Work, tell: Connection) -> None:
     torch.set_num_threads(work.threads)
     try:
         _teach(work, tell)
-    except UserError as error:
-        tell.send(("mistake", str(error)))
+    except (UserError, OSError, RuntimeError) as error:
+        found = mistake(error)
+        if found is None:
+            raise
+        tell.send(("mistake", str(found)))
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -116,8 +116,10 @@ def remembered(kind: str, key: str, compute: Callable[[], dict[str, np.ndarray]]
     path = cache_folder() / kind / f"{key}.npz"
     try:
         with np.load(path, allow_pickle=False) as kept:
-            return dict(kept)
-    except (OSError, ValueError, EOFError, KeyError):
+            arrays = dict(kept)
+        if all(isinstance(array, np.ndarray) for array in arrays.values()):
+            return arrays
+    except Exception:  # numpy, zip and zlib each have their own
         pass
     arrays = compute()
     with contextlib.suppress(OSError), replacing(path) as temporary, temporary.open("wb") as file:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import pickle
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -24,13 +22,22 @@ from thadistill.outputs import StudentOutput
 from thadistill.pose import FACIAL_SIZE, POSE_SIZE, PoseLike, as_poses
 from thadistill.student.body_rotator import BodyRotator
 from thadistill.student.face_morpher import FaceMorpher
-from thadistill.student.published import BODY_MORPHER, FACE_MORPHER, IMAGE, is_published, load_layers_model
+from thadistill.student.published import (
+    BODY_MORPHER,
+    FACE_MORPHER,
+    IMAGE,
+    file_beside,
+    is_published,
+    load_layers_model,
+)
+from thadistill.tensors import read_tensors
 
 Network = TypeVar("Network", bound=nn.Module)
 
 _MANIFEST = "character_model.yaml"
 PUBLISHED_OMEGA = 30.0
 _PLACE = re.compile(r"siren_layers\.(\d{1,4})\.(\d{1,4})\.linear\.weight", re.ASCII)
+_LARGEST_MANIFEST = 8192  # bytes; it names three files
 _KEYS = ("character_image_file_name", "face_morpher_file_name", "body_morpher_file_name")
 
 
@@ -88,10 +95,11 @@ class CharacterModel(nn.Module):
         Raises: UserError when a file is missing, cut short, or not a student's.
         """
         folder = Path(folder)
+        read: Callable[[Path], dict[str, Tensor]]
         if not (folder / _MANIFEST).is_file() and is_published(folder):
             names, read = (IMAGE, FACE_MORPHER, BODY_MORPHER), load_layers_model
         else:
-            names, read = _read_manifest(folder), load_tensors
+            names, read = _read_manifest(folder), lambda path: read_tensors(path, str(path))
         image = load_character(folder / names[0])
         face = _build_face_morpher(read(folder / names[1]), folder / names[1])
         body = _build_body_rotator(read(folder / names[2]), folder / names[2])
@@ -151,44 +159,21 @@ def _read_manifest(folder: Path) -> tuple[str, str, str]:
     if not path.is_file():
         raise UserError(f"{folder} has no {_MANIFEST}; expected a character-model folder: check model=")
     try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError):
+        content = yaml.safe_load(path.read_bytes()) if path.stat().st_size <= _LARGEST_MANIFEST else None
+    except Exception:  # of YAML, and what a date of month 13 or a deep nesting makes stumble
         content = None
     if not isinstance(content, Mapping) or not all(isinstance(content.get(key), str) for key in _KEYS):
         raise UserError(f"{path} is not a character model's; expected the keys {', '.join(_KEYS)}")
     for key in _KEYS:
-        name = Path(content[key])
-        if name.is_absolute() or ".." in name.parts:
-            raise UserError(f"{path} has {key}: {content[key]}; expected a file in the folder itself")
+        file_beside(path, content[key], key)
     return content[_KEYS[0]], content[_KEYS[1]], content[_KEYS[2]]
 
 
-def load_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Reads a file of named tensors, without running any code in it.
+def filled(make: Callable[[], Network], tensors: Mapping[str, Tensor], path: Path | str) -> Network:
+    """The network that ``make`` makes, with the tensors; no memory is taken for it before their shapes are its own.
 
-    Raises: UserError when the file is missing, cut short, or holds anything but named tensors.
+    Raises: UserError, which calls what holds the tensors ``path``, where they are another network's.
     """
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; expected a file of trained tensors: check the folder") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise UserError(f"{path} cannot be read ({reason}); expected a whole file of trained tensors") from None
-    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise UserError(f"{path} holds no named tensors; expected a state dict")
-    for name, value in tensors.items():
-        if not isinstance(name, str):
-            raise UserError(f"{path} has a tensor named {name!r}; expected a student's tensors")
-        if value.is_complex() or not bool(torch.isfinite(value).all()):
-            raise UserError(
-                f"{path} has {name} with values that are not finite; expected a trained student: take another"
-            )
-    return dict(tensors)
-
-
-def _filled(make: Callable[[], Network], tensors: Mapping[str, Tensor], path: Path) -> Network:
-    """The network that ``make`` makes, with the tensors; no memory is taken for it before their shapes are its own."""
     try:
         with torch.device("meta"):
             expected = {key: tuple(value.shape) for key, value in make().state_dict().items()}
@@ -209,7 +194,7 @@ def _build_face_morpher(tensors: dict[str, Tensor], path: Path) -> FaceMorpher:
     first = tensors.get("siren.sine_layers.0.linear.weight")
     if first is None or first.ndim != 4:
         raise UserError(f"{path} is not a face morpher; expected tensors named siren.sine_layers.*")
-    return _filled(partial(FaceMorpher, width=len(first), depth=depth, omega=omega), tensors, path)
+    return filled(partial(FaceMorpher, width=len(first), depth=depth, omega=omega), tensors, path)
 
 
 def _build_body_rotator(tensors: dict[str, Tensor], path: Path) -> BodyRotator:
@@ -228,4 +213,4 @@ def _build_body_rotator(tensors: dict[str, Tensor], path: Path) -> BodyRotator:
     except (KeyError, IndexError) as error:
         raise UserError(f"{path} lacks {error}; expected a body rotator's tensors") from None
     sizes = doubling_sizes(levels) if told_sizes is None else told_sizes.flatten().tolist()
-    return _filled(partial(BodyRotator, sizes=sizes, widths=widths, depth=depth, omega=omega), tensors, path)
+    return filled(partial(BodyRotator, sizes=sizes, widths=widths, depth=depth, omega=omega), tensors, path)

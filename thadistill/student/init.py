@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -12,6 +12,7 @@ from thadistill.errors import UserError
 from thadistill.student.body_rotator import BodyRotator
 from thadistill.student.character_model import PUBLISHED_OMEGA, CharacterModel, doubling_sizes, unpublished
 from thadistill.student.face_morpher import FaceMorpher
+from thadistill.tensors import oddity
 
 INITS = Path(__file__).parent / "inits"  # a file for each conf/student; how they were made: experiments/warm_init
 SUFFIX = ".safetensors"
@@ -35,7 +36,7 @@ def apply_init(network: FaceMorpher | BodyRotator, part: Part, source: str | Non
     paths = sorted(INITS.glob(f"*{SUFFIX}")) if source == "warm" else [Path(source)]
     for path in paths:
         tensors = _tensors(path, part)
-        saved: dict[str, Any] = {name: tensors.pop(name).tolist() for name in ("omega", "sizes") if name in tensors}
+        saved = {name: tensors.pop(name) for name in ("omega", "sizes") if name in tensors}
         if {key: value.shape for key, value in tensors.items()} == expected:
             _check_saved(saved, network, f"init={source} has a {part}")
             network.load_state_dict({key: value.float() for key, value in tensors.items()})
@@ -46,14 +47,15 @@ def apply_init(network: FaceMorpher | BodyRotator, part: Part, source: str | Non
     )
 
 
-def _check_saved(saved: dict[str, Any], network: FaceMorpher | BodyRotator, what: str) -> None:
-    omega = saved.get("omega", PUBLISHED_OMEGA)
-    if omega != network.omega:
-        raise UserError(f"{what} of omega {omega:g}; expected the student's, {network.omega:g}")
+def _check_saved(saved: dict[str, Tensor], network: FaceMorpher | BodyRotator, what: str) -> None:
+    omega = saved["omega"].flatten().tolist() if "omega" in saved else [PUBLISHED_OMEGA]
+    if omega != [network.omega]:
+        shown = ", ".join(f"{one:g}" for one in omega[:4])
+        raise UserError(f"{what} of omega {shown}; expected the student's, {network.omega:g}")
     if isinstance(network, BodyRotator):
-        sizes = tuple(saved.get("sizes", doubling_sizes(len(network.sizes))))
-        if sizes != network.sizes:
-            raise UserError(f"{what} of levels of {list(sizes)} pixels; expected the student's, {list(network.sizes)}")
+        sizes = saved["sizes"].flatten().tolist() if "sizes" in saved else [*doubling_sizes(len(network.sizes))]
+        if sizes != [*network.sizes]:
+            raise UserError(f"{what} of levels of {sizes} pixels; expected the student's, {list(network.sizes)}")
 
 
 def _tensors(path: Path, part: Part) -> dict[str, Tensor]:
@@ -67,6 +69,9 @@ def _tensors(path: Path, part: Part) -> dict[str, Tensor]:
         tensors = load_file(path)
     except Exception as error:  # safetensors' own class is not public
         raise UserError(f"init={path} cannot be read ({error}); expected an init file, whole") from None
+    for key, value in tensors.items():
+        if (odd := oddity(value)) is not None:
+            raise UserError(f"init={path} has {key}, {odd}; expected finite numbers: take another file")
     prefix = f"{part}."
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 

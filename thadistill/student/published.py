@@ -9,7 +9,6 @@ Here rather than in ``export``, which builds on characters: CharacterModel.load 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from thadistill.errors import UserError
+from thadistill.files import read_json
 
 IMAGE, FACE_MORPHER, BODY_MORPHER = "character.png", "face_morpher.json", "body_morpher.json"
 _KINDS = {"kernel": "weight", "bias": "bias"}
@@ -42,7 +42,7 @@ def load_layers_model(path: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for group in groups:
         entries = [_entry(path, entry) for entry in _list(path, group, "weights")]
-        files = [_within(path, name) for name in _list(path, group, "paths")]
+        files = [file_beside(path, name, "weights") for name in _list(path, group, "paths")]
         data = _read(path, files, 4 * sum(math.prod(shape) for _, shape in entries))
         at = 0
         for name, shape in entries:
@@ -59,10 +59,10 @@ def load_layers_model(path: Path) -> dict[str, Tensor]:
 
 def _manifest(path: Path) -> list[Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; expected a web character's network: check the folder") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise UserError(f"{path} cannot be read ({reason}); expected a TF.js layers model") from None
     found = content.get("format") if isinstance(content, Mapping) else None
@@ -94,12 +94,15 @@ def _entry(path: Path, entry: object) -> tuple[str, list[int]]:
     return f"{layer}.{_KINDS[kind]}", shape
 
 
-def _within(path: Path, name: object) -> Path:
-    """A file of weights, which may not lie outside the folder."""
+def file_beside(path: Path, name: object, what: str) -> Path:
+    """The file that a manifest calls ``name``, which may not lie outside the manifest's folder.
+
+    Raises: UserError, which calls the file ``what``.
+    """
     posix = PurePosixPath(name) if isinstance(name, str) else PurePosixPath("..")
     outside = posix.is_absolute() or ".." in posix.parts
     if outside or any(character in str(name) for character in "\\\0") or PureWindowsPath(str(name)).drive:
-        raise UserError(f"{path} names {_brief(name)} as its weights; expected a file in its own folder")
+        raise UserError(f"{path} names {_brief(name)} as its {what}; expected a file in its own folder")
     return path.parent / posix
 
 

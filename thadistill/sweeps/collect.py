@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import io
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from thadistill.errors import UserError
-from thadistill.files import write_csv, write_text
+from thadistill.files import read_json, write_bytes, write_csv, write_text
 from thadistill.overrides import unquoted
 from thadistill.sweeps.pareto import pareto_front
 
@@ -72,11 +73,10 @@ def _read(place: Path) -> tuple[dict[str, str], dict[str, Any]]:
     damaged = None
     for name in _RECORDS:
         try:
-            content = json.loads((place / name).read_text())
-            records[name] = content if isinstance(content, dict) else {}
+            records[name] = _checked(read_json(place / name))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError, KeyError):
             damaged = f"{name} is damaged"
     job, metrics = records.get("job.json", {}), records.get("metrics.json", {})
     given = metrics.get("overrides") or job.get("overrides") or []
@@ -90,6 +90,21 @@ def _read(place: Path) -> tuple[dict[str, str], dict[str, Any]]:
     about["status"] = "failed" if failed else "done" if metrics else "unfinished"
     about["error"] = damaged or (job.get("error") if failed else None)
     return overrides, about
+
+
+def _checked(content: Any) -> dict[str, Any]:
+    """A record whose figures are numbers, as far as rows are made of them.
+
+    Raises: ValueError, TypeError or KeyError where it is damaged.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("overrides") or [], list):
+        raise TypeError("no record")
+    for key in ("minutes", "size_mb", "budget_minutes", *quality_keys(), "student_ms", "student_fps"):
+        if content.get(key) is not None and not abs(content[key]) <= sys.float_info.max:
+            raise TypeError(key)
+    if "steps" in content and not all(0 <= step["minutes"] <= sys.float_info.max for step in content["steps"]):
+        raise ValueError("steps")
+    return content
 
 
 def collect(folder: str | Path, out: str | Path | None = None) -> list[dict[str, Any]]:
@@ -163,5 +178,6 @@ def pareto_plot(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     axes.margins(0.15)
     axes.grid(color="0.9")
     axes.legend(frameon=False, fontsize=8)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=150)
+    write_bytes(Path(path), file.getvalue())

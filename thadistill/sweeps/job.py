@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 import thadistill
 from thadistill.config import keyed
 from thadistill.console import shown
-from thadistill.files import write_json
+from thadistill.files import read_json, write_json
 from thadistill.overrides import quoted
 from thadistill.sweeps.parent import environment_of_job
 
@@ -145,7 +145,7 @@ def _process(job: Job, log: int) -> int:
 
 def _is_done(record: Path, job: Job) -> bool:
     try:
-        found = json.loads(record.read_text())
+        found = read_json(record)
     except (OSError, ValueError):
         return False
     return isinstance(found, dict) and (found.get("status"), found.get("digest")) == ("done", job.digest)
@@ -153,7 +153,7 @@ def _is_done(record: Path, job: Job) -> bool:
 
 def _metrics(job: Job) -> dict[str, Any]:
     try:
-        found = json.loads((job.folder / "metrics.json").read_text())
+        found = read_json(job.folder / "metrics.json")
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

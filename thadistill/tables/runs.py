@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import time
@@ -22,6 +21,7 @@ from thadistill.data.character import Character
 from thadistill.data.target_cache import Targets
 from thadistill.devices import trainer_device
 from thadistill.errors import UserError
+from thadistill.files import read_json
 from thadistill.metrics.benchmark import Candidate, measure_speeds
 from thadistill.metrics.evaluate import cached_targets
 from thadistill.metrics.flow import grid_change_epe_px, visible_pixels
@@ -99,8 +99,8 @@ def read_command(here: Path, about: str | None) -> Command:
 def distilled_row(config: DictConfig, out: Path) -> Row:
     """Distils, or continues, or reads what is done; the figures of ``metrics.json`` and what they took."""
     distill(config, out, time.monotonic())
-    metrics = json.loads((out / "metrics.json").read_text())
-    plan = json.loads((out / "run.json").read_text())["plan"]
+    metrics = read_json(out / "metrics.json")
+    plan = read_json(out / "run.json")["plan"]
     keys = ("psnr", "psnr_display", "ssim", "lpips", "stlpips", "face_psnr", "eye_mouth_psnr", "flow_epe_px")
     return {
         **{key: metrics.get(key) for key in (*keys, "psnr_teacher_face", "psnr_unmoved", "n")},

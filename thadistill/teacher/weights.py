@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import io
-import pickle
 import zipfile
-import zlib
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from thadistill.errors import UserError
+from thadistill.tensors import read_tensors
 
 _SHOWN = 3  # names quoted in an error
+_LARGEST_SHARE, _OVERHEAD = 2, 16 << 20  # how large a packed file may be: of its network in float32, and bytes more
 
 
 def load_networks(teacher: nn.Module, source: Path, dtype: torch.dtype) -> None:
@@ -44,7 +44,7 @@ def _find(source: Path, file_name: str, teacher: nn.Module) -> tuple[Path | io.B
         return path, str(path)
     try:
         archive = zipfile.ZipFile(source)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
         raise UserError(
             f"{source} is not a readable ZIP ({error}); expected a folder or ZIP with {_file_list(teacher)}: "
             "download it again"
@@ -54,12 +54,25 @@ def _find(source: Path, file_name: str, teacher: nn.Module) -> tuple[Path | io.B
         if entry is None:
             found = ", ".join(archive.namelist()[:8]) or "nothing"
             raise UserError(f"{source} has no {file_name} (it has: {found}); expected {_file_list(teacher)}")
+        size, most = archive.getinfo(entry).file_size, _LARGEST_SHARE * _bytes(teacher) + _OVERHEAD
+        if size > most:
+            raise UserError(
+                f"{source}:{entry} unpacks to {size / 1e6:.0f} MB; expected {most / 1e6:.0f} MB at most: take the published"
+                " file"
+            )
         try:  # whole: the reader seeks, and seeking in a compressed stream starts over
             return io.BytesIO(archive.read(entry)), f"{source}:{entry}"
-        except (zipfile.BadZipFile, OSError, zlib.error) as error:
+        except Exception as error:  # of a bad checksum, of a compression or encryption that zipfile does not know
             raise UserError(
                 f"{source}:{entry} cannot be unpacked ({error}); expected it whole: download it again"
             ) from None
+
+
+def _bytes(teacher: nn.Module) -> int:
+    """Of its largest network."""
+    return max(
+        sum(4 * tensor.numel() for tensor in network.state_dict().values()) for _, network in teacher.named_children()
+    )
 
 
 def _file_list(teacher: nn.Module) -> str:
@@ -67,21 +80,10 @@ def _file_list(teacher: nn.Module) -> str:
 
 
 def _read(file: Path | io.BytesIO, label: str) -> dict[str, Tensor]:
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, zipfile.BadZipFile, KeyError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise UserError(
-            f"{label} cannot be read as PyTorch weights ({reason}); expected the published file whole: copy it again"
-        ) from None
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise UserError(f"{label} holds a {type(state).__name__}; expected tensors by name: take the published file")
+    state = read_tensors(file, label)
     for name, tensor in state.items():
-        if not isinstance(name, str) or not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-            raise UserError(
-                f"{label} has {name!r}, which is not a named tensor of finite numbers; expected the published file: copy it "
-                "again"
-            )
+        if not tensor.is_floating_point():
+            raise UserError(f"{label} has {name} of {tensor.dtype}; expected floating-point numbers: copy it again")
     return state
 
 
