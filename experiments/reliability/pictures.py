@@ -23,7 +23,7 @@ from PIL import Image, ImageCms, ImageDraw, PngImagePlugin, features
 from thadistill.data.cutout import cut_out
 from thadistill.errors import UserError
 from thadistill.files import write_csv
-from thadistill.picture import read_picture
+from thadistill.images.picture import read_picture
 
 HERE = Path(__file__).parent
 # modes that Pillow writes into each format, and whether it keeps numbers exactly

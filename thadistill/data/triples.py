@@ -33,7 +33,7 @@ from thadistill.data.poses import load_poses, sample_poses
 from thadistill.errors import UserError
 from thadistill.files import cache_folder
 from thadistill.images import IMAGE_SIZE, encode_rgba, to_pil
-from thadistill.picture import Picture, decode_picture, read_picture
+from thadistill.images.picture import Picture, decode_picture, read_picture
 
 _BUFFER = 256  # triples a tar stream mixes
 

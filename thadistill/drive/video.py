@@ -18,7 +18,7 @@ from PIL import Image
 from thadistill.drive.soundtrack import CODECS, Soundtrack
 from thadistill.errors import UserError
 from thadistill.files import replacing, write_bytes
-from thadistill.picture import read_picture
+from thadistill.images.picture import read_picture
 
 RGBA = UInt8[np.ndarray, "h w 4"]
 _MOST_REPEATED = 30  # frames of raw output

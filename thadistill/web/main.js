@@ -254,7 +254,7 @@ function listen() {
 setUp();
 listen();
 const ready = begin();
-ready.catch(() => {}); // whoever awaits it is told; the page says it, too
+ready.catch(() => {}); // whoever awaits it gets the error; the page shows it, too
 
 Object.assign(window, {
   thadistill: {

@@ -8,7 +8,7 @@ import { ja } from './texts_ja.js';
 /** @typedef {'en' | 'ja'} Language */
 
 const LANGUAGES = { en, ja };
-/** Told after the language has changed. */
+/** Dispatches "change" after the language has changed. */
 export const languageChanged = new EventTarget();
 /** @type {Language} */
 let language = navigator.language.toLowerCase().startsWith('ja') ? 'ja' : 'en';

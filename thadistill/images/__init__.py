@@ -17,7 +17,7 @@ from torch import Tensor
 
 from thadistill.errors import UserError
 from thadistill.files import replacing
-from thadistill.picture import read_picture
+from thadistill.images.picture import read_picture
 
 IMAGE_SIZE = 512
 
