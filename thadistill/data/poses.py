@@ -80,12 +80,13 @@ def load_poses(path: str | Path) -> Float[Tensor, "n 45"]:
     """
     path = Path(path)
     readers = {".npy": _read_npy, ".pt": _read_pt, ".csv": _read_csv}
-    if path.suffix not in readers:
+    suffix = path.suffix.lower()
+    if suffix not in readers:
         raise UserError(f"{path} is not a pose file; expected one ending in {', '.join(readers)}")
     if not path.is_file():
         raise UserError(f"{path} does not exist; expected a file of poses: check the path")
     try:
-        poses = torch.as_tensor(readers[path.suffix](path)).float()
+        poses = torch.as_tensor(readers[suffix](path)).float()
     except Exception as error:  # pickle, numpy and csv each have their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} cannot be read as poses ({reason}); expected {POSE_SIZE} numbers a pose") from None

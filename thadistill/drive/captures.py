@@ -40,7 +40,7 @@ def read_capture(path: Path) -> Iterator[tuple[float, Face]]:
     Raises: UserError when the file cannot be read, or none of its packets has a face.
     """
     try:
-        packets = {".jsonl": _read_lines, ".pcap": _read_pcap, ".txt": _read_text}[path.suffix](path)
+        packets = {".jsonl": _read_lines, ".pcap": _read_pcap, ".txt": _read_text}[path.suffix.lower()](path)
         readers: dict[str, Callable[[bytes], Face | None]] = {
             "ifacialmocap": parse_ifacialmocap,
             "openseeface": parse_openseeface,
