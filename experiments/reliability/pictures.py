@@ -23,7 +23,7 @@ from record import record
 
 from thadistill.data.cutout import cut_out
 from thadistill.errors import UserError
-from thadistill.picture import read_picture
+from thadistill.images.picture import read_picture
 
 _BECAME = ("read", "cut out", "refused", "wrong")
 # modes that Pillow writes into each format, and whether it keeps numbers exactly

@@ -108,7 +108,11 @@ def test_skin_beside_the_head_is_seen(hand: bool) -> None:
 
 def test_the_sheet_has_room_for_its_lines(tmp_path: Path) -> None:
     made = prepare(figure(tmp_path / "a.png"), [300, 100, 500, 300])
-    assert sheet(made.character, None, ["a"], ["mend キャ"]).size == (1024, 512 + 2 * 22 + 12)
+    page = sheet(made.character, None, ["a"], ["mend キャ"])
+    assert page.size == (1024, 512 + 22 + 2 * 22 + 12)
+    legend = np.array(page.crop((0, 512, 1024, 534)))
+    for color in ((255, 0, 0), (0, 0, 255)):  # of the boxes, which it explains
+        assert (legend == color).all(-1).any()
 
 
 def puppet() -> object:

@@ -115,7 +115,7 @@ def test_calibration_is_the_mean_direction() -> None:
         ({}, "left", "expected a 3x3"),
     ],
 )
-def test_what_cannot_be_mapped_is_told(blendshapes: Any, head: Any, message: str) -> None:
+def test_what_cannot_be_mapped_is_reported(blendshapes: Any, head: Any, message: str) -> None:
     with pytest.raises(UserError, match="expected") as caught:
         BlendshapeMapper()(blendshapes, head)
     assert message in str(caught.value)
@@ -179,7 +179,7 @@ def test_breath_comes_and_goes() -> None:
     assert [round(breathing(seconds), 6) for seconds in (0.0, 0.75, 1.5, 3.0)] == [0, 0.5, 1, 0]
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported() -> None:
     with pytest.raises(UserError, match="jawOpen is nan"):
         BlendshapeMapper()({"jawOpen": math.nan})
     with pytest.raises(UserError, match="expected one of angry"):

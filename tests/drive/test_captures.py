@@ -128,7 +128,7 @@ def test_live_link(tmp_path: Path) -> None:
         ("a.xyz", b"", "expected poses, a capture"),
     ],
 )
-def test_what_is_no_capture_is_told(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+def test_what_is_no_capture_is_reported(name: str, content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as caught:
         read_track(tmp_path / name)

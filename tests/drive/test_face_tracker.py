@@ -54,7 +54,7 @@ def test_a_video_of_a_face_is_a_track(tracker_model: Path, tmp_path: Path) -> No
     assert winks[:14].max() < 0.15
 
 
-def test_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THADISTILL_CACHE", str(tmp_path / "empty"))
     with pytest.raises(UserError, match="run 'thadistill assets pull=facetracking'"):
         FaceTracker()
@@ -63,7 +63,7 @@ def test_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         FaceTracker(tmp_path / "bad.task")
 
 
-def test_a_video_without_a_face_is_told(tracker_model: Path, tmp_path: Path) -> None:
+def test_a_video_without_a_face_is_reported(tracker_model: Path, tmp_path: Path) -> None:
     empty = write_video(tmp_path / "a.mp4", [np.full((440, 440, 3), 90, np.uint8)] * 5, 25)
     with pytest.raises(UserError, match="shows no face in 5 images"):
         read_track(empty)

@@ -31,13 +31,13 @@ WINK = POSE_PARAMETERS.index("eye_wink_left")
 
 
 class Kept:
-    """A sink that keeps what it shows, slowly if it is told to."""
+    """A sink that keeps what it shows, slowly if it is to."""
 
     name, takes_frames, fps = "kept", False, 100.0
 
     def __init__(self, slow_s: float = 0.0, most: int | None = None) -> None:
         self.shown: list[Shown] = []
-        self.told: list[str] = []
+        self.states: list[str] = []
         self.slow_s, self.most, self.closed = slow_s, most, False
 
     def __enter__(self) -> Self:
@@ -53,7 +53,7 @@ class Kept:
         self.shown.append(shown)
 
     def tell(self, source: str, state: str) -> None:
-        self.told.append(state)
+        self.states.append(state)
 
     def status(self) -> str:
         return ""
@@ -200,8 +200,8 @@ def test_a_file_that_ends_ends_it_and_a_bug_is_not_hidden() -> None:
 
 def test_a_camera_that_is_pulled_out_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("thadistill.drive.live.RETRY_S", 0.1)
-    monkeypatch.setattr("thadistill.drive.live.TOLD_S", 0.02)
-    told: list[LiveStatus] = []
+    monkeypatch.setattr("thadistill.drive.live.STATUS_S", 0.02)
+    seen: list[LiveStatus] = []
 
     def script() -> Iterator[TimedPose | None]:
         for _ in range(10):
@@ -213,10 +213,10 @@ def test_a_camera_that_is_pulled_out_is_no_end(monkeypatch: pytest.MonkeyPatch) 
     source = Scripted(script)
     sink = Kept()
     with source, Player(None, sink) as player:
-        drive(source, player, threading.Event(), told.append)
+        drive(source, player, threading.Event(), seen.append)
     assert source.opened == 3
-    assert {"driven", "failed"} <= set(sink.told)
-    assert any("the camera is gone" in status.line() for status in told)
+    assert {"driven", "failed"} <= set(sink.states)
+    assert any("the camera is gone" in status.line() for status in seen)
     assert sum(shown.arrived is not None for shown in sink.shown) >= 20
 
 

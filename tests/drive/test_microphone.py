@@ -72,7 +72,7 @@ def test_speech_moves_the_mouth_and_a_lost_microphone_comes_back(monkeypatch: py
     assert silent > 5
 
 
-def test_a_microphone_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_microphone_that_is_not_there_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", Stand())  # type: ignore[arg-type]
     with (
         pytest.raises(UserError, match="microphone=none cannot be opened"),

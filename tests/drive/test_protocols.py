@@ -15,6 +15,7 @@ from tests.drive import packets
 from thadistill.drive.blendshapes import BlendshapeMapper
 from thadistill.drive.names import BLENDSHAPES
 from thadistill.drive.protocols import Face, PacketError, VmcReader, parse_ifacialmocap, parse_openseeface, parse_osc
+from thadistill.drive.protocols.osc import pack_bundles, pack_message
 from thadistill.pose import POSE_PARAMETERS
 
 FACE = {name: (7 * i % 100) / 100 for i, name in enumerate(BLENDSHAPES)}
@@ -32,6 +33,22 @@ def test_ifacialmocap(version: int) -> None:
     assert face.blendshapes == pytest.approx(FACE)
     expected = BlendshapeMapper()(FACE, TURN.as_matrix())
     torch.testing.assert_close(BlendshapeMapper()(face.blendshapes, face.head), expected, atol=1e-5, rtol=0)
+
+
+def test_osc_is_that_of_its_specification() -> None:
+    """The two examples that OSC 1.0 spells out byte by byte."""
+    frequency = b"/oscillator/4/frequency\0,f\0\0" + bytes.fromhex("43dc0000")
+    assert pack_message("/oscillator/4/frequency", 440.0) == frequency
+    expected = b"/foo\0\0\0\0,iisff\0\0" + bytes.fromhex("000003e8ffffffff") + b"hello\0\0\0"
+    assert pack_message("/foo", 1000, -1, "hello", 1.234, 5.678) == expected + bytes.fromhex("3f9df3b640b5b22d")
+
+
+def test_osc_that_is_packed_is_read_back() -> None:
+    sent = [("/a", ("ü", i, 0.5)) for i in range(90)]
+    made = pack_bundles(pack_message(address, *arguments) for address, arguments in sent)
+    assert len(made) == 2  # 28 bytes each, and 16 of a bundle
+    assert max(map(len, made)) <= 1400
+    assert [tuple(message) for packet in made for message in parse_osc(packet)] == sent
 
 
 def test_osc_reads_every_type_and_bundles_in_bundles() -> None:

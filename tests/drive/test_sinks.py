@@ -17,7 +17,6 @@ import torch
 from thadistill.data.poses import sample_poses
 from thadistill.drive import BlendshapeMapper, open_sink
 from thadistill.drive.sinks import Shown, SinkOptions
-from thadistill.drive.sinks.osc import bundles, message
 from thadistill.drive.sinks.vmc import blendshapes_of, packets
 from thadistill.errors import UserError
 from thadistill.pose import POSE_PARAMETERS
@@ -144,30 +143,30 @@ def test_virtual_cameras_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ndi_keeps_transparency(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against stand-ins: cyndilib brings a runtime that is not free software, so that the tests do not install it."""
     sent: list[np.ndarray] = []
-    told: dict[str, object] = {}
+    announced: dict[str, object] = {}
 
     class Frame:
         def set_resolution(self, width: int, height: int) -> None:
-            told["size"] = width, height
+            announced["size"] = width, height
 
         def set_frame_rate(self, rate: Fraction) -> None:
-            told["rate"] = rate
+            announced["rate"] = rate
 
         def set_fourcc(self, fourcc: str) -> None:
-            told["format"] = fourcc
+            announced["format"] = fourcc
 
     class Sender:
         def __init__(self, name: str, clock_video: bool, clock_audio: bool) -> None:
-            told["name"] = name
+            announced["name"] = name
 
         def set_video_frame(self, frame: Frame) -> None:
-            told["frame"] = frame
+            announced["frame"] = frame
 
         def open(self) -> None:
-            told["open"] = True
+            announced["open"] = True
 
         def close(self) -> None:
-            told["open"] = False
+            announced["open"] = False
 
         def write_video(self, data: np.ndarray) -> None:
             sent.append(data.copy())
@@ -185,7 +184,7 @@ def test_ndi_keeps_transparency(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_sink("ndi", SinkOptions(fps=30.0)) as sink:
         sink.take(given)
         assert sink.status() == "2 watching"
-    assert told | {"frame": None} == {
+    assert announced | {"frame": None} == {
         "size": (512, 512), "rate": 30, "format": "RGBA", "name": "thadistill", "open": False, "frame": None
     }  # fmt: skip
     assert given.frame is not None
@@ -193,13 +192,6 @@ def test_ndi_keeps_transparency(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cyndilib.sender", None)
     with pytest.raises(UserError, match=r"pip install 'thadistill\[ndi\]'"):
         open_sink("ndi").__enter__()
-
-
-def test_osc_is_that_of_its_specification() -> None:
-    """The two examples that OSC 1.0 spells out byte by byte."""
-    assert message("/oscillator/4/frequency", 440.0) == b"/oscillator/4/frequency\0,f\0\0" + bytes.fromhex("43dc0000")
-    expected = b"/foo\0\0\0\0,iisff\0\0" + bytes.fromhex("000003e8ffffffff") + b"hello\0\0\0"
-    assert message("/foo", 1000, -1, "hello", 1.234, 5.678) == expected + bytes.fromhex("3f9df3b640b5b22d")
 
 
 def read_osc(packet: bytes) -> list[tuple[str, list[object]]]:
@@ -280,4 +272,3 @@ def test_blendshapes_lead_back_to_the_pose() -> None:
 def test_bundles_stay_below_a_networks_packet() -> None:
     for pose in sample_poses(5, seed=2):
         assert all(len(packet) <= 1400 for packet in packets(pose, 1e5))
-    assert len(bundles([b"/a\0\0,\0\0\0"] * 3)) == 1

@@ -56,7 +56,7 @@ def heard(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("speaker", SPEAKERS, ids=lambda speaker: speaker[0])
 @pytest.mark.parametrize("name", VOWELS)
-def test_synthesised_vowels_are_told_apart(speaker: tuple[str, float], name: str, tmp_path: Path) -> None:
+def test_synthesised_vowels_are_distinguished(speaker: tuple[str, float], name: str, tmp_path: Path) -> None:
     formants = SPEAKERS[speaker][VOWELS.index(name)]
     path = write_sound(tmp_path / "a.wav", vowel(formants, speaker[1]))
     times, vowels = heard(path)
@@ -105,7 +105,7 @@ def test_a_mouth_moves_alone() -> None:
     assert float(pose[POSE_PARAMETERS.index("mouth_ooo")]) == 0.5
 
 
-def test_what_is_no_sound_is_told(tmp_path: Path) -> None:
+def test_what_is_no_sound_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"RIFF nothing of the kind")
     with pytest.raises(UserError, match=r"a\.wav cannot be read as sound"):
         list(read_samples(tmp_path / "a.wav"))

@@ -89,7 +89,7 @@ def test_the_phone_is_greeted_until_it_sends() -> None:
 
 def test_it_listens_on_loopback_alone() -> None:
     with open_source("vmc", SourceOptions(port=0)) as source:
-        assert source._socket.getsockname()[0] == "127.0.0.1"  # type: ignore[attr-defined]
+        assert source._handle.getsockname()[0] == "127.0.0.1"  # type: ignore[attr-defined]
 
 
 def test_names_that_are_not_known_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,20 +195,20 @@ def test_a_camera_that_goes_away_comes_back(tracker_model: Path, tmp_path: Path)
         (["ifacialmocap"], SourceOptions(port=0, phone="127.0.0.1:x"), "phone=127.0.0.1:x; expected its address"),
     ],
 )
-def test_what_cannot_be_opened_is_told(names: list[str], options: SourceOptions, message: str) -> None:
+def test_what_cannot_be_opened_is_reported(names: list[str], options: SourceOptions, message: str) -> None:
     with pytest.raises(UserError) as caught, open_source(names, options):
         pass
     assert message in str(caught.value)
 
 
-def test_a_taken_port_is_told() -> None:
+def test_a_taken_port_is_reported() -> None:
     with open_source("vmc", SourceOptions(port=0)) as source:
         taken = SourceOptions(port=source.port)  # type: ignore[attr-defined]
         with pytest.raises(UserError, match="is taken; expected a free one"), open_source("vmc", taken):
             pass
 
 
-def test_a_camera_that_is_not_there_is_told(tracker_model: Path) -> None:
+def test_a_camera_that_is_not_there_is_reported(tracker_model: Path) -> None:
     with pytest.raises(UserError, match="/dev/video97"), open_source("webcam", SourceOptions(camera=97)):
         pass
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load, save
 
 from tests.students import toy_student
 from thadistill.data.poses import sample_poses
@@ -41,8 +44,20 @@ def damaged() -> list[bytes]:
         text = json.dumps({**header, **changes}).encode()
         return len(text).to_bytes(8, "little") + text + packed[8 + length :]
 
+    def with_picture(picture: bytes) -> bytes:
+        return save({**load(packed), "picture": torch.frombuffer(bytearray(picture), dtype=torch.uint8)}, metadata)
+
+    def drawn(size: int, form: str) -> bytes:
+        written = io.BytesIO()
+        Image.new("RGB", (size, size)).save(written, format=form)
+        return written.getvalue()
+
     metadata = header["__metadata__"]
     return [
+        with_picture(b"no picture"),
+        with_picture(drawn(512, "PNG")[:200]),
+        with_picture(drawn(256, "PNG")),
+        with_picture(drawn(512, "JPEG")),
         b"",
         packed[:4],
         packed[: len(packed) // 2],

@@ -12,9 +12,9 @@ from thadistill.data.poses import sample_poses
 from thadistill.errors import UserError
 from thadistill.kernels.build import cpu_flags
 from thadistill.runtime import compile_model
-from thadistill.runtime.native import NativeEngine
-from thadistill.runtime.native_student import build_engine
+from thadistill.runtime.compiled_student import build_engine
 from thadistill.runtime.packing import formats_of, pack_body, pack_face, pack_layer, quantise
+from thadistill.runtime.student_kernels import NativeEngine
 from thadistill.student import CharacterModel
 
 WITHOUT_PRODUCTS = "neither avx2 nor avx512_vnni: integer products do not run here"

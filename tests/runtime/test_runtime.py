@@ -10,8 +10,8 @@ from thadistill.data.poses import sample_poses
 from thadistill.errors import UserError
 from thadistill.kernels import build
 from thadistill.runtime import compile_model, resolve
-from thadistill.runtime.native import load_student
 from thadistill.runtime.region import covered, dilate, read_by_doubling, segments_of, tiles_of
+from thadistill.runtime.student_kernels import load_student
 from thadistill.runtime.visible import measure_visible
 from thadistill.student import CharacterModel
 

@@ -111,7 +111,7 @@ def test_the_page_comes_back_after_the_server_went(model: Path, open_page: Calla
         second.tell("vmc", "driven")
         show(second, -0.5)
         until(page, -0.5)
-        assert page.inner_text("#driven-text") == "Driven by vmc"
+        assert page.inner_text("#driven-text") == "Driven by VMC"
 
 
 def test_clean_views_follow_without_a_word(sink: BrowserSink, open_page: Callable[..., Any]) -> None:

@@ -311,7 +311,7 @@ def test_copy_and_paste(open_page: Open) -> None:
     field = page.get_by_role("textbox", name="Paste a pose")
     field.fill('{"head_z": 1}')
     page.get_by_role("button", name="Set pose").click()
-    assert "no pose parameter is called 'head_z'" in page.locator("#paste-problem").inner_text()
+    assert "No pose parameter is called 'head_z'" in page.locator("#paste-problem").inner_text()
     field.fill('{"neck_z": 1}')
     page.get_by_role("button", name="Set pose").click()
     assert settle(page) == {"neck_z": 1}
@@ -483,6 +483,26 @@ def test_all_is_reachable_at_any_size(open_page: Open, width: int, height: int) 
       !e.closest('[hidden]') && e.checkVisibility() && !e.ariaLabel && !e.innerText?.trim()
       && ![...(e.labels ?? [])].some((label) => label.innerText.trim())).map((e) => e.outerHTML)"""
     assert page.evaluate(unnamed) == []
+
+
+def test_buttons_are_called_what_they_show(open_page: Open) -> None:
+    """Speech control presses what is read on a button; what is more than that is a tooltip."""
+    page = open_page()
+    for name in ("Record", "Save picture", "Copy pose", "Paste pose"):
+        button = page.get_by_role("button", name=name, exact=True)
+        assert button.get_attribute("title")
+        assert button.get_attribute("title") != name
+    assert "WebAssembly" in page.locator("#engine").aria_snapshot()
+
+
+def test_a_part_of_the_address_that_is_wrong_keeps_nothing_from_showing(open_page: Open) -> None:
+    page = open_page(f"?{QUIET}&engine=warp&background=puce")
+    assert page.evaluate("(async () => (await thadistill.ready).engine)()") == "wasm"
+    notices = page.get_by_role("alert").filter(has_text="The address was not understood")
+    assert notices.count() == 2
+    assert "No engine is called 'warp'" in notices.last.inner_text()
+    assert page.get_by_text("so WebAssembly draws").count() == 1
+    assert open_page(f"?{QUIET}&engine=wasm").get_by_text("so WebAssembly draws").count() == 0  # it was asked for
 
 
 def test_engines_are_listed_with_what_keeps_them(open_page: Open) -> None:

@@ -183,7 +183,7 @@ def test_a_frame_is_one_submit_and_allocates_nothing(page: Any) -> None:
     assert counted["made"]["createBuffer"] > 0  # what is counted, is counted
 
 
-def test_a_lost_device_is_told(page: Any) -> None:
+def test_a_lost_device_is_reported(page: Any) -> None:
     script = """async ([file, pose]) => {
       pose = Float32Array.from(pose);
       const seen = [];

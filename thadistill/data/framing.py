@@ -6,6 +6,7 @@ The step of ``prepare`` between the cut-out and the character image.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -111,18 +112,20 @@ class Answer(NamedTuple):
         return float(odd + 2 * abs(self.mouth[0] - self.eyes[0]) / distance + 2 * max(0.0, abs(below) - 0.25))
 
 
-def face_answer(teacher: ChainTeacher, face: Float[Tensor, "4 192 192"]) -> Answer:
-    """The teacher's face morpher on its crop of a character image, at rest, with eyes closed, with the mouth open."""
+def face_answers(teacher: ChainTeacher, faces: Float[Tensor, "n 4 192 192"]) -> list[Answer]:
+    """The teacher's face morpher on its crops of character images, at rest, with eyes closed, with the mouth open."""
     poses = POSE_PARAMETERS.rest(3)
     for name in ("eye_wink_left", "eye_wink_right"):
         poses[1, POSE_PARAMETERS.index(name)] = 1
     poses[2, POSE_PARAMETERS.index("mouth_aaa")] = 1
     device = next(teacher.parameters()).device
-    given = face.to(device).expand(3, -1, -1, -1).contiguous()
+    given = faces.to(device).repeat_interleave(3, 0)
     with torch.inference_mode():
-        rest, closed, opened = (
-            teacher.face_morpher(given, poses[:, POSE_PARAMETERS.face].to(device)).output.float().cpu()
-        )
+        posed = teacher.face_morpher(given, poses[:, POSE_PARAMETERS.face].repeat(len(faces), 1).to(device)).output
+    return [_answer(*three) for three in posed.float().cpu().unflatten(0, (len(faces), 3))]
+
+
+def _answer(rest: Float[Tensor, "4 h w"], closed: Float[Tensor, "4 h w"], opened: Float[Tensor, "4 h w"]) -> Answer:
     eyes, mouth = (_changed(posed, rest) for posed in (closed, opened))
     x = np.arange(eyes.shape[1])
     middle = float((eyes.sum(0) * x).sum() / eyes.sum().clip(1e-6))
@@ -148,10 +151,15 @@ def _centre(change: Float[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "2"], f
     return centre + np.array([FACE_REGION.left, FACE_REGION.top]), spread
 
 
+def answers_at(teacher: ChainTeacher, picture: Image.Image, placements: Sequence[Placement]) -> list[Answer]:
+    """:func:`face_answers` of a premultiplied picture in several places, at once: the threads share all of them."""
+    faces = [placed(picture, placement, FACE_REGION).convert("RGBA") for placement in placements]
+    return face_answers(teacher, torch.stack([encode_rgba(np.array(face)) for face in faces]))
+
+
 def answer_at(teacher: ChainTeacher, picture: Image.Image, placement: Placement) -> Answer:
-    """:func:`face_answer` of a premultiplied picture as it is placed."""
-    face = placed(picture, placement, FACE_REGION).convert("RGBA")
-    return face_answer(teacher, encode_rgba(np.array(face)))
+    """The answer in one place."""
+    return answers_at(teacher, picture, [placement])[0]
 
 
 class Framed(NamedTuple):
@@ -192,7 +200,7 @@ def frame(teacher: ChainTeacher, picture: Image.Image) -> Framed:
     found: list[tuple[Placement, Answer]] = []
     for aside in (0.0, 0.3, -0.3):  # of the head's height: hands, hair or a companion move the middle of the outline
         starts = _from_outline(solid, aside)
-        tried += [(start, answer_at(teacher, picture, start)) for start in starts]
+        tried += zip(starts, answers_at(teacher, picture, starts), strict=True)
         tried.sort(key=lambda one: _promise(one[1]))
         for start, answer in tried[:2]:
             if _promise(answer) > _PROMISING:

@@ -30,7 +30,7 @@ from thadistill.data.framing import (
 )
 from thadistill.errors import UserError
 from thadistill.images import IMAGE_SIZE, Region
-from thadistill.picture import read_picture
+from thadistill.images.picture import read_picture
 from thadistill.teacher import Teacher
 from thadistill.teacher.chain import ChainTeacher
 

@@ -19,6 +19,12 @@ from thadistill.teacher.chain import ChainTeacher
 
 _WIDTH = 2 * IMAGE_SIZE
 _LINE = 22  # pixels
+_LEGEND = (
+    ("red: where the head belongs", "red"),
+    ("blue: what the face networks see", "blue"),
+    ("right: the cut-out", "dimgray"),
+)
+_LEGEND_POSES = ("below: poses by the teacher", "dimgray")
 # five poses that show what goes wrong first: eyes, mouth, both turns, the tilt
 POSES: Final[Sequence[dict[str, float]]] = (
     {"eye_wink_left": 1, "eye_wink_right": 1},
@@ -30,20 +36,25 @@ POSES: Final[Sequence[dict[str, float]]] = (
 
 
 def sheet(character: Image.Image, teacher: Teacher | None, notes: Sequence[str], hints: Sequence[str]) -> Image.Image:
-    """The character with the boxes that the networks look at, its cut-out, poses by the teacher, and the lines below."""
+    """The character with the boxes that the networks look at, its cut-out, a legend, poses by the teacher, and the lines."""
     lines = [(f"! {line}", "firebrick") for hint in hints for line in wrap(hint, 120)]
     lines += [(line, "dimgray") for note in notes for line in wrap(note, 120)]
     poses = posed(character, teacher) if isinstance(teacher, ChainTeacher) else []  # a puppet draws itself
     strip = _WIDTH // len(POSES) if poses else 0
-    page = Image.new("RGB", (_WIDTH, IMAGE_SIZE + strip + _LINE * len(lines) + (12 if lines else 0)), "white")
+    top = IMAGE_SIZE + _LINE  # below the legend
+    page = Image.new("RGB", (_WIDTH, top + strip + _LINE * len(lines) + (12 if lines else 0)), "white")
     page.paste(boxes(character), (0, 0))
     page.paste(checkerboard(character), (IMAGE_SIZE, 0))
     for index, one in enumerate(poses):
         upper = one.crop((96, 0, 416, 320)).resize((strip, strip), Image.Resampling.LANCZOS)
-        page.paste(checkerboard(upper, 8), (index * strip, IMAGE_SIZE))
+        page.paste(checkerboard(upper, 8), (index * strip, top))
     drawing, font = ImageDraw.Draw(page), ImageFont.load_default(16)
+    x = 10.0
+    for text, color in (*_LEGEND, _LEGEND_POSES) if poses else _LEGEND:
+        drawing.text((x, IMAGE_SIZE + 1), text, color, font)
+        x += drawing.textlength(text, font) + _LINE
     for row, (line, color) in enumerate(lines):
-        drawing.text((10, IMAGE_SIZE + strip + 6 + _LINE * row), _shown(line), color, font)
+        drawing.text((10, top + strip + 6 + _LINE * row), _shown(line), color, font)
     return page
 
 

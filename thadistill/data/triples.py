@@ -35,7 +35,7 @@ from thadistill.data.poses import check_poses, load_poses, sample_poses
 from thadistill.errors import UserError
 from thadistill.files import cache_folder, replacing
 from thadistill.images import IMAGE_SIZE, encode_rgba, save_png, to_pil
-from thadistill.picture import LARGEST_FILE, Picture, decode_picture, read_picture
+from thadistill.images.picture import LARGEST_FILE, Picture, decode_picture, read_picture
 from thadistill.pose import POSE_SIZE
 
 _BUFFER = 256  # triples a tar stream mixes

@@ -1,9 +1,9 @@
 """Captures: trackers' packets as they were recorded, to tracked faces over time.
 
-Three kinds of file are read. ``.jsonl`` has a packet a line, ``{"time": seconds, "protocol": "vmc", "packet":
+Three kinds of file are read. ``.jsonl`` has a packet per line, ``{"time": seconds, "protocol": "vmc", "packet":
 "<base64>"}``, of ``ifacialmocap``, ``vmc`` or ``openseeface``. ``.pcap`` is what ``tcpdump -w`` and Wireshark write ("Save
-as .. pcap"): its UDP packets, told by their port, or by what reads them. ``.txt`` is iFacialMocap's text, a packet a line,
-with or without seconds and a tab before it.
+as .. pcap"): its UDP packets, recognised by their port, or by what reads them. ``.txt`` is iFacialMocap's text, a packet
+per line, with or without seconds and a tab before it.
 """
 
 from __future__ import annotations

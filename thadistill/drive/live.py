@@ -11,7 +11,7 @@ from thadistill.drive.sources.base import Source
 from thadistill.errors import UserError
 
 RETRY_S: Final = 1.0  # between tries to open a source that failed
-TOLD_S: Final = 0.25  # between looks at how it goes
+STATUS_S: Final = 0.25  # between looks at how it goes
 
 
 class LiveStatus(NamedTuple):
@@ -44,7 +44,7 @@ def drive(
     source: Source,
     player: Player,
     stop: threading.Event,
-    told: Callable[[LiveStatus], object] = lambda _: None,
+    on_status: Callable[[LiveStatus], object] = lambda _: None,
 ) -> LiveStatus:
     """Lets a source drive a player until ``stop`` is set or the source's file ends; returns how it went at the end.
 
@@ -53,7 +53,7 @@ def drive(
 
     Args:
         source, player: both entered.
-        told: is given the status four times a second.
+        on_status: is given the status four times a second.
 
     Raises: UserError when the player's sink takes no more.
     """
@@ -67,8 +67,8 @@ def drive(
             if status.state != state:
                 state = status.state
                 player.sink.tell(source.name, state)
-            told(status)
-            reader.ended.wait(TOLD_S)
+            on_status(status)
+            reader.ended.wait(STATUS_S)
         reader.check()
     finally:
         stop.set()

@@ -1,4 +1,4 @@
-"""Motion: what a driven character does beside its tracker: smoothing, breathing, idle blinking, the mirror."""
+"""Motion: what a driven character does on top of its tracker: smoothing, breathing, idle blinking, the mirror."""
 
 from __future__ import annotations
 

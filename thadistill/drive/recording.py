@@ -26,7 +26,7 @@ class Recording:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if self.path.suffix != ".json":
+        if self.path.suffix.lower() != ".json":
             raise UserError(f"record={path}; expected a file's name that ends in .json")
         if self.path.is_dir():
             raise UserError(f"record={path} is a folder; expected a file's name")

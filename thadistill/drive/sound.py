@@ -5,8 +5,8 @@ first two resonances narrower than 500 Hz are F1 and F2 (Markel and Gray, Linear
 Their distance in octaves to each vowel's mean formants says how much of it is spoken; the level, against the loudest of
 the last seconds, how far the mouth opens.
 
-Limits: it hears vowels, not words. High voices (above about 250 Hz) have too few harmonics for their formants to be told
-apart well; whispering, singing, music and noise give some vowel or other; consonants close the mouth only by their level.
+Limits: it hears vowels, not words. High voices (above about 250 Hz) have too few harmonics to separate their
+formants well; whispering, singing, music and noise give some vowel or other; consonants close the mouth only by their level.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from PIL import Image
 from thadistill.drive.soundtrack import CODECS, Soundtrack
 from thadistill.errors import UserError
 from thadistill.files import replacing, write_bytes
-from thadistill.picture import read_picture
+from thadistill.images.picture import read_picture
 
 RGBA = UInt8[np.ndarray, "h w 4"]
 _MOST_REPEATED = 30  # frames of raw output
@@ -75,14 +75,15 @@ def open_video(
         yield _Raw(sys.stdout.buffer, background)
         return
     path = Path(out)
-    if path.suffix == ".png":
+    suffix = path.suffix.lower()
+    if suffix == ".png":
         if not re.search(r"%0?\d*d", path.name):
             raise UserError(
                 f"out={out}; expected a pattern for PNG pictures, such as frame-%05d.png, or an ending .apng"
             )
         yield _Pictures(path, background)
         return
-    if path.suffix not in FORMATS:
+    if suffix not in FORMATS:
         raise UserError(
             f"out={out}; expected an ending of {', '.join(FORMATS)}, a pattern such as frame-%05d.png, or -"
         )
@@ -92,11 +93,11 @@ def open_video(
         raise UserError("videos are written by PyAV, which is not installed: pip install 'thadistill[drive]'") from None
     if path.is_dir():
         raise UserError(f"out={out} is a folder; expected a file's name")
-    format = FORMATS[path.suffix]
+    format = FORMATS[suffix]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, av.open(str(temporary), "w", format=format.container) as container:
-            carried = (sound, CODECS[path.suffix]) if sound is not None and path.suffix in CODECS else None
+            carried = (sound, CODECS[suffix]) if sound is not None and suffix in CODECS else None
             video = _Video(container, format, fps, background, carried)
             yield video
             video.finish()

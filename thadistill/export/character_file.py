@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool
-from PIL import Image
 from safetensors.torch import load, save
 from torch import Tensor
 
 from thadistill.errors import UserError
-from thadistill.images import IMAGE_SIZE, encode_rgba, to_rgba8
+from thadistill.images import IMAGE_SIZE, encode_rgba, to_pil
+from thadistill.images.picture import decode_picture
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
 from thadistill.student.character_model import Network, filled
 from thadistill.student.siren import SineLayer
@@ -48,7 +48,7 @@ def pack_character(model: CharacterModel, name: str, visible: Bool[np.ndarray, "
         visible: the pixels of the frame, of the last level's size, that it ever paints; the others are left transparent.
     """
     picture = io.BytesIO()
-    Image.fromarray(to_rgba8(model.image), mode="RGBA").save(picture, format="PNG", optimize=True)
+    to_pil(model.image).save(picture, format="PNG", optimize=True)
     tensors = {
         f"{part}.{key}": value.detach().float().cpu().contiguous()
         for part in ("face_morpher", "body_rotator")
@@ -97,10 +97,13 @@ def unpack_character(packed: bytes, source: str = "the character file") -> tuple
             raise UserError(f"a {metadata['format']} {metadata['version']} came; expected {FORMAT} {VERSION}")
         tensors = load(packed)
         architecture = json.loads(metadata["architecture"])
-        with Image.open(io.BytesIO(tensors.pop("picture").numpy().tobytes()), formats=("PNG",)) as picture:
-            if picture.size != (IMAGE_SIZE, IMAGE_SIZE):
-                raise UserError(f"a picture of {picture.size} came; expected {IMAGE_SIZE}x{IMAGE_SIZE}")
-            image = encode_rgba(np.array(picture.convert("RGBA")))
+        picture = decode_picture(io.BytesIO(tensors.pop("picture").numpy().tobytes()), "its picture")
+        if picture.size != (IMAGE_SIZE, IMAGE_SIZE) or not picture.kind.startswith("PNG "):
+            width, height = picture.size
+            raise UserError(
+                f"a picture of {width}x{height}, {picture.kind}, came; expected {IMAGE_SIZE}x{IMAGE_SIZE} PNG"
+            )
+        image = encode_rgba(np.asarray(picture.image))
         size = architecture["body_rotator"]["sizes"][-1]
         visible = np.unpackbits(tensors.pop("visible").numpy()).astype(bool).reshape(size, size)
         face = _network(FaceMorpher, "face_morpher", architecture, tensors)

@@ -11,7 +11,7 @@ from thadistill.kernels.build import NativeUnavailable, built_in, kernels_line
 from thadistill.kernels.level.op import level_kernels
 from thadistill.kernels.patches.op import patch_kernels
 from thadistill.kernels.row_tiled.op import row_tiled_kernels
-from thadistill.runtime.native import load_student
+from thadistill.runtime.student_kernels import load_student
 
 
 def ready_kernels(device: torch.device) -> float:

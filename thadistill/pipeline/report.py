@@ -88,13 +88,13 @@ def distill_report(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> st
     env = summary["environment"]
     minutes = summary["budget_minutes"]
     budget = "no clock: the recipe counts poses and patches" if minutes is None else f"budget {minutes:g} minutes"
-    told = ""
+    warning = ""
     if metrics["psnr"] <= summary["psnr_unmoved"]:
-        told = (
+        warning = (
             f"**This student is no better than a picture that does not move ({metrics['psnr']:.2f} dB against "
             f"{summary['psnr_unmoved']:.2f} dB): it had too little time. Give it more, as budget_minutes=10.**\n\n"
         )
-    return f"""{told}# {summary["character"]} distilled from {summary["teacher"]}
+    return f"""{warning}# {summary["character"]} distilled from {summary["teacher"]}
 
 ![teacher, student, error](preview.png)
 

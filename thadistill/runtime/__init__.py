@@ -21,10 +21,10 @@ from typing import Any
 from thadistill.errors import UserError
 from thadistill.kernels.build import NativeUnavailable
 from thadistill.runtime.base import Eager, Runtime
+from thadistill.runtime.compiled_student import Native
 from thadistill.runtime.folded import Folded
 from thadistill.runtime.half import Half
-from thadistill.runtime.native import NativeEngine, load_student
-from thadistill.runtime.native_student import Native
+from thadistill.runtime.student_kernels import NativeEngine, load_student
 from thadistill.student import CharacterModel
 
 __all__ = ["RUNTIMES", "NativeUnavailable", "Runtime", "compile_model", "resolve"]

@@ -28,7 +28,7 @@ class PoseStream:
     """Sends the newest pose to every page; a slow page gets fewer, and none waits for another.
 
     Args:
-        drawn: is told the milliseconds from a pose's arrival until a page says that its frame is on the canvas.
+        drawn: is given the milliseconds from a pose's arrival until a page says that its frame is on the canvas.
 
     ``publish`` and ``tell`` may be called from any thread.
     """

@@ -36,7 +36,7 @@ def apply_init(network: FaceMorpher | BodyRotator, part: Part, source: str | Non
     paths = sorted(INITS.glob(f"*{SUFFIX}")) if source == "warm" else [Path(source)]
     for path in paths:
         tensors = _tensors(path, part)
-        saved = {name: tensors.pop(name) for name in ("omega", "sizes") if name in tensors}
+        saved: dict[str, Tensor] = {name: tensors.pop(name) for name in ("omega", "sizes") if name in tensors}
         if {key: value.shape for key, value in tensors.items()} == expected:
             _check_saved(saved, network, f"init={source} has a {part}")
             network.load_state_dict({key: value.float() for key, value in tensors.items()})

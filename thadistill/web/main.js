@@ -1,6 +1,7 @@
 // Main: puts the page together: stage, player, panels, and `window.thadistill`, which scripts and tests use.
 
 import { fetchCharacter, openCharacter, readCharacterFile } from './character.js';
+import { checkName } from './engines/choose.js';
 import { Player } from './player.js';
 import { checked } from './pose.js';
 import { Poser } from './poser.js';
@@ -166,7 +167,7 @@ async function begin() {
     notices.complain('addressProblem', t('noCharacterOfThatName', { name: address.character, shown: entry.name }));
   }
   const { engine, engines, reason } = player;
-  if (engine?.name === 'wasm' && engines.some(({ name, obstacle }) => name === 'webgpu' && obstacle)) {
+  if (!address.engine && engine?.name === 'wasm' && engines.some(({ name, obstacle }) => name === 'webgpu' && obstacle)) {
     if (!memory.get('toldFallback', false)) notices.say(t('engineFallback', { engine: t('engine_wasm') }));
     memory.set('toldFallback', true); // once is enough
   }
@@ -186,7 +187,13 @@ function setUp() {
   const usual = still.matches || address.pose ? '' : memory.get('motions', IDLE);
   const moving = address.motion ?? usual.split(',');
   for (const kind of MOTIONS) poser.move(kind, moving.includes(kind));
-  if (address.problems.length) notices.complain('addressProblem', address.problems.join('; '));
+  try {
+    if (address.engine !== null) checkName(address.engine);
+  } catch (error) {
+    address.engine = null;
+    address.problems.push(messageOf(error));
+  }
+  for (const problem of address.problems) notices.complain('addressProblem', problem);
 }
 
 function listen() {
@@ -254,7 +261,7 @@ function listen() {
 setUp();
 listen();
 const ready = begin();
-ready.catch(() => {}); // whoever awaits it is told; the page says it, too
+ready.catch(() => {}); // whoever awaits it gets the error; the page shows it, too
 
 Object.assign(window, {
   thadistill: {

@@ -85,7 +85,7 @@ export class Player extends EventTarget {
    */
   show(character, wanted = this.wanted) {
     const shown = this.#loading.then(() => this.#show(character, wanted));
-    this.#loading = shown.catch(() => {}); // whoever asked for it is told
+    this.#loading = shown.catch(() => {}); // whoever asked for it gets the error
     return shown;
   }
 

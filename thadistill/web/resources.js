@@ -1,4 +1,4 @@
-// Resources: the player's own files, fetched from beside this one, or taken from the page itself where it is one file.
+// Resources: the player's own files, fetched from this one's folder, or taken from the page itself where it is one file.
 
 /**
  * What `format=web single=true` puts into the page: file name -> base64 of its bytes.

@@ -1,12 +1,13 @@
-"""OSC 1.0: a packet to its messages, with bounds on all that a packet can claim.
+"""OSC 1.0: packets to messages, with bounds on all that a packet can claim, and messages to packets.
 
-Written here, not taken from python-osc, because that follows bundles to any depth and raises several kinds of error: a
-packet from the network must not end a stream.
+The parser is not python-osc's (1.10.2), because a packet from the network must not end or stop a stream: there, bundles
+within bundles raise RecursionError, text that is not UTF-8 UnicodeDecodeError, and an element of -4 bytes never ends.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from thadistill.drive.protocols.face import PacketError
@@ -16,6 +17,7 @@ _DEEPEST = 4  # bundles within each other
 _MOST_MESSAGES = 4096
 _MOST_ARGUMENTS = 64
 _BUNDLE = b"#bundle\0"
+_NOW = struct.pack(">Q", 1)  # the time tag of a bundle to take at once
 _FIXED = {"i": ">i", "f": ">f", "h": ">q", "d": ">d", "t": ">Q", "c": ">4s", "r": ">4s", "m": ">4s"}
 _BARE = {"T": True, "F": False, "N": None, "I": None}
 
@@ -111,3 +113,33 @@ def _text(data: bytes, place: int) -> tuple[str, int]:
         return data[place:end].decode(), end + 4 - (end - place) % 4
     except UnicodeDecodeError:
         raise PacketError("an OSC string that is no text; expected UTF-8") from None
+
+
+def pack_message(address: str, *arguments: str | float | int) -> bytes:
+    """A message. Strings are UTF-8, numbers 32 bits: whole ones int32, others float32."""
+    tags = "".join("s" if isinstance(a, str) else "i" if isinstance(a, int) else "f" for a in arguments)
+    content = [_pack_text(address), _pack_text(f",{tags}")]
+    for argument in arguments:
+        if isinstance(argument, str):
+            content.append(_pack_text(argument))
+        else:
+            content.append(struct.pack(">i" if isinstance(argument, int) else ">f", argument))
+    return b"".join(content)
+
+
+def pack_bundles(messages: Iterable[bytes], most: int = 1400) -> list[bytes]:
+    """Bundles of messages, in order, each of at most ``most`` bytes so that it is one packet of a network."""
+    made: list[bytes] = []
+    for content in messages:
+        part = struct.pack(">i", len(content)) + content
+        if made and len(made[-1]) + len(part) <= most:
+            made[-1] += part
+        else:
+            made.append(_BUNDLE + _NOW + part)
+    return made
+
+
+def _pack_text(text: str) -> bytes:
+    """Ended by a zero, and zeros up to a multiple of four bytes."""
+    content = text.encode() + b"\0"
+    return content + bytes(-len(content) % 4)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from thadistill.drive.protocols.vmc import PORT
 from thadistill.drive.sinks.base import Shown, Sink
 from thadistill.drive.sinks.file import FileSink
 from thadistill.drive.sinks.ndi import NdiSink
 from thadistill.drive.sinks.virtual_camera import VirtualCamera
-from thadistill.drive.sinks.vmc import PORT, VmcSink
+from thadistill.drive.sinks.vmc import VmcSink
 from thadistill.drive.video import FORMATS, read_background
 from thadistill.errors import UserError
 from thadistill.export.web import Exported
@@ -23,7 +24,7 @@ _LIVE_FPS, _VIDEO_FPS = 60.0, 30.0
 
 @dataclass(frozen=True)
 class SinkOptions:
-    """What sinks can be told; each reads what concerns it.
+    """Options of all sinks; each reads those that concern it.
 
     Args:
         fps: frames or poses a second, at most; None is 60 for the browser and VMC, else 30.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from thadistill.drive.handle import HandleContext
 from thadistill.drive.sinks.base import Shown
 from thadistill.drive.video import laid_on, opaque
 from thadistill.errors import UserError
@@ -16,7 +16,7 @@ from thadistill.images import IMAGE_SIZE
 NAME = "thadistill"  # what the source is called in the network
 
 
-class NdiSink:
+class NdiSink(HandleContext):
     """An NDI source, by cyndilib, which brings the NDI runtime (free of charge, not free software).
 
     Args:
@@ -32,7 +32,7 @@ class NdiSink:
         self.name = "NDI"
         self.fps = fps
         self._background = background
-        self._sender: Any = None
+        self._handle: Any = None
 
     def __enter__(self) -> NdiSink:
         try:
@@ -45,17 +45,10 @@ class NdiSink:
         frame.set_resolution(IMAGE_SIZE, IMAGE_SIZE)
         frame.set_frame_rate(Fraction(self.fps).limit_denominator(1001))
         frame.set_fourcc(FourCC.RGBA)
-        self._sender = Sender(NAME, clock_video=False, clock_audio=False)  # the player keeps time
-        self._sender.set_video_frame(frame)
-        self._sender.open()
+        self._handle = Sender(NAME, clock_video=False, clock_audio=False)  # the player keeps time
+        self._handle.set_video_frame(frame)
+        self._handle.open()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._sender is not None:
-            self._sender.close()
-            self._sender = None
 
     def take(self, shown: Shown) -> None:
         """Sends a frame."""
@@ -63,11 +56,11 @@ class NdiSink:
         frame = shown.frame
         if self._background is not None:
             frame = opaque(laid_on(frame, self._background))
-        self._sender.write_video(np.ascontiguousarray(frame).ravel())
+        self._handle.write_video(np.ascontiguousarray(frame).ravel())
 
     def tell(self, source: str, state: str) -> None:
         pass
 
     def status(self) -> str:
-        watching = self._sender.get_num_connections(0) if self._sender is not None else 0
+        watching = self._handle.get_num_connections(0) if self._handle is not None else 0
         return f"{watching} watching"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from thadistill.drive.handle import HandleContext
 from thadistill.drive.sinks.base import Shown
 from thadistill.drive.video import laid_on
 from thadistill.errors import UserError
@@ -22,7 +22,7 @@ _MAKE_ONE = {
 }
 
 
-class VirtualCamera:
+class VirtualCamera(HandleContext):
     """The first virtual camera of this machine, by pyvirtualcam. One that goes away is opened again when it is back.
 
     Args:
@@ -36,37 +36,30 @@ class VirtualCamera:
         self.name = "virtual camera"
         self.fps = fps
         self._background = np.full(3, 255, np.uint8) if background is None else background
-        self._camera: Any = None
+        self._handle: Any = None
         self._tried = 0.0
 
     def __enter__(self) -> VirtualCamera:
         self._open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._camera is not None:
-            self._camera.close()
-            self._camera = None
-
     def take(self, shown: Shown) -> None:
         """Sends a frame."""
         assert shown.frame is not None
         try:
-            if self._camera is None:
+            if self._handle is None:
                 if time.monotonic() - self._tried < _RETRY_S:
                     return
                 self._open()
-            self._camera.send(np.ascontiguousarray(laid_on(shown.frame, self._background)))
+            self._handle.send(np.ascontiguousarray(laid_on(shown.frame, self._background)))
         except (RuntimeError, OSError, UserError):
-            self.__exit__(None, None, None)
+            self._close()
 
     def tell(self, source: str, state: str) -> None:
         pass
 
     def status(self) -> str:
-        return "gone, tried again" if self._camera is None else str(self._camera.device)
+        return "gone, tried again" if self._handle is None else str(self._handle.device)
 
     def _open(self) -> None:
         try:
@@ -77,7 +70,7 @@ class VirtualCamera:
             ) from None
         self._tried = time.monotonic()
         try:
-            self._camera = pyvirtualcam.Camera(width=IMAGE_SIZE, height=IMAGE_SIZE, fps=self.fps)
+            self._handle = pyvirtualcam.Camera(width=IMAGE_SIZE, height=IMAGE_SIZE, fps=self.fps)
         except RuntimeError as error:
             todo = _MAKE_ONE.get(sys.platform, "install one")
             reason = str(error).split(". ")[0]

@@ -6,18 +6,18 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterator
-from types import TracebackType
 
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from thadistill.drive.handle import HandleContext
+from thadistill.drive.protocols.osc import pack_bundles, pack_message
+from thadistill.drive.protocols.vmc import PORT
 from thadistill.drive.sinks.base import Shown
-from thadistill.drive.sinks.osc import bundles, message
 from thadistill.errors import UserError
 from thadistill.pose import POSE_PARAMETERS
 
-PORT = 39539  # the protocol's, of a program that receives
 # VRM 0 expressions, which every receiver knows
 _EXPRESSIONS = {
     "A": ("mouth_aaa",),
@@ -36,7 +36,7 @@ _HEAD_X, _HEAD_Y, _NECK_Z, _BODY_Y, _BODY_Z = -15.0, -10.0, 15.0, -10.0, 15.0
 
 
 def blendshapes_of(pose: Float[Tensor, " 45"]) -> dict[str, float]:
-    """ARKit blendshapes that the tracker mapping would make this pose of, as far as one can be told from the other."""
+    """ARKit blendshapes that the tracker mapping would make this pose of, as far as a pose determines them."""
     at = dict(zip(POSE_PARAMETERS, pose.tolist(), strict=True))
     shapes: dict[str, float] = {}
     for end, side in (("Left", "left"), ("Right", "right")):
@@ -71,12 +71,12 @@ def packets(pose: Float[Tensor, " 45"], seconds: float) -> list[bytes]:
     ``seconds`` since the performance began. Expressions are applied by the last packet.
     """
     at = dict(zip(POSE_PARAMETERS, pose.tolist(), strict=True))
-    return bundles(_messages(at, blendshapes_of(pose), seconds))
+    return pack_bundles(_messages(at, blendshapes_of(pose), seconds))
 
 
 def _messages(at: dict[str, float], shapes: dict[str, float], seconds: float) -> Iterator[bytes]:
-    yield message("/VMC/Ext/OK", 1)
-    yield message("/VMC/Ext/T", float(seconds))
+    yield pack_message("/VMC/Ext/OK", 1)
+    yield pack_message("/VMC/Ext/T", float(seconds))
     # degrees about the axes of the tracker mapping: to the right, up, to the viewer
     head = (_HEAD_X * at["head_x"], _HEAD_Y * at["head_y"] - _BODY_Y * at["body_y"], 0.0)
     neck = (0.0, 0.0, _NECK_Z * at["neck_z"] - _BODY_Z * at["body_z"])
@@ -84,15 +84,15 @@ def _messages(at: dict[str, float], shapes: dict[str, float], seconds: float) ->
     for bone, angles in (("Head", head), ("Neck", neck), ("Spine", spine)):
         x, y, z, w = Rotation.from_euler("xyz", angles, degrees=True).as_quat()
         # Unity's axes are left-handed: mirrored in z
-        yield message("/VMC/Ext/Bone/Pos", bone, 0.0, 0.0, 0.0, float(-x), float(-y), float(z), float(w))
+        yield pack_message("/VMC/Ext/Bone/Pos", bone, 0.0, 0.0, 0.0, float(-x), float(-y), float(z), float(w))
     for name, parameters in _EXPRESSIONS.items():
-        yield message("/VMC/Ext/Blend/Val", name, max(at[parameter] for parameter in parameters))
+        yield pack_message("/VMC/Ext/Blend/Val", name, max(at[parameter] for parameter in parameters))
     for name, value in shapes.items():
-        yield message("/VMC/Ext/Blend/Val", name, float(value))
-    yield message("/VMC/Ext/Blend/Apply")
+        yield pack_message("/VMC/Ext/Blend/Val", name, float(value))
+    yield pack_message("/VMC/Ext/Blend/Apply")
 
 
-class VmcSink:
+class VmcSink(HandleContext):
     """Sends poses to a program that receives VMC, such as VSeeFace, VNyan or Warudo. Nobody there is no error.
 
     Args:
@@ -108,7 +108,7 @@ class VmcSink:
         self.name = f"VMC to {host}:{port}"
         self.fps = fps
         self._host, self._port = host, port
-        self._socket: socket.socket | None = None
+        self._handle: socket.socket | None = None
         self._to: tuple[str, int] = (host, port)
         self._began = 0.0
         self._count = 0
@@ -120,24 +120,17 @@ class VmcSink:
             raise UserError(
                 f"to={self._host} has no address ({error.strerror}); expected that of the program that receives"
             ) from None
-        self._socket = socket.socket(found[0], socket.SOCK_DGRAM)
+        self._handle = socket.socket(found[0], socket.SOCK_DGRAM)
         self._to = found[4]  # type: ignore[assignment]
         self._began = time.monotonic()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
     def take(self, shown: Shown) -> None:
         """Sends a pose."""
-        assert self._socket is not None
+        assert self._handle is not None
         for packet in packets(shown.pose, shown.time - self._began):
             with contextlib.suppress(OSError):  # nobody listens there yet, or the network is away
-                self._socket.sendto(packet, self._to)
+                self._handle.sendto(packet, self._to)
         self._count += 1
 
     def tell(self, source: str, state: str) -> None:

@@ -15,11 +15,12 @@ from thadistill.errors import UserError
 __all__ = ["SOURCES", "Source", "SourceOptions", "TimedPose", "open_source"]
 
 
-def open_source(source: str | Sequence[str], options: SourceOptions) -> Source:
+def open_source(source: str | Sequence[str], options: SourceOptions | None = None) -> Source:
     """A source by its name of SOURCES, or several merged: of those that drive a parameter, the last named sets it.
 
     Raises: UserError for an unknown name, or an option that a source misses; opening it as a context tells the rest.
     """
+    options = options or SourceOptions()
     names = [source] if isinstance(source, str) else list(source)
     unknown = [name for name in names if name not in SOURCES]
     if unknown or not names:

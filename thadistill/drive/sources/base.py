@@ -57,7 +57,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What sources can be told; each reads what concerns it.
+    """Options of all sources; each reads those that concern it.
 
     Args:
         mapper: what turns blendshapes into poses.

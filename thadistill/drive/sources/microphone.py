@@ -110,7 +110,7 @@ class Microphone:
 
         self._end()
         try:
-            sounddevice._terminate()  # PortAudio sees devices that came back only when it begins anew
+            sounddevice._terminate()  # PortAudio sees devices that came back only after a restart
             sounddevice._initialize()
             self._start()
         except (UserError, sounddevice.PortAudioError):

@@ -6,9 +6,9 @@ import errno
 import socket
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Final
 
+from thadistill.drive.handle import HandleContext
 from thadistill.drive.motion import FACE
 from thadistill.drive.protocols import Face, PacketError, VmcReader, parse_ifacialmocap, parse_openseeface
 from thadistill.drive.protocols.ifacialmocap import HELLO
@@ -25,7 +25,7 @@ _HELLO_EVERY_S = 2.0  # while the phone is silent: it may have been asleep
 _SENDER_GONE_S = 1.0  # then another sender may take over
 
 
-class Network:
+class Network(HandleContext):
     """Poses from packets that arrive at a UDP port; the newest of those waiting counts.
 
     One machine at a time: packets of a second one are dropped until the first has been silent for a second.
@@ -48,7 +48,7 @@ class Network:
             "openseeface": parse_openseeface,
         }
         self._parse = parsers[name]
-        self._socket: socket.socket | None = None
+        self._handle: socket.socket | None = None
         self._sender = ("", -1e9)  # whom it listens to, and when that was last heard
         self._hello = -1e9
 
@@ -61,31 +61,24 @@ class Network:
         try:
             found = socket.getaddrinfo(self.options.host, self.port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
             family, kind, protocol, _, address = found[0]
-            self._socket = socket.socket(family, kind, protocol)
-            self._socket.bind(address)
+            self._handle = socket.socket(family, kind, protocol)
+            self._handle.bind(address)
         except (OSError, UnicodeError) as error:
-            self.__exit__(None, None, None)
+            self._close()
             if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
                 raise UserError(
                     f"port {where} is taken; expected a free one: end what listens there, or give port="
                 ) from None
             raise UserError(f"cannot listen at {where} ({error}); expected host= an address of this machine") from None
-        self.port = self._socket.getsockname()[1]
-        self._socket.settimeout(WAIT_S)
+        self.port = self._handle.getsockname()[1]
+        self._handle.settimeout(WAIT_S)
         self._greet(must=True)
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
 
     def poses(self) -> Iterator[TimedPose | None]:
         """See Source; malformed packets are passed over, and said once."""
         given = time.monotonic()
-        while self._socket is not None:
+        while self._handle is not None:
             newest = None
             for packet, sender, arrived in self._receive():  # each, because VMC's values come one by one
                 if sender != self._sender[0] and arrived - self._sender[1] < _SENDER_GONE_S:
@@ -108,13 +101,13 @@ class Network:
 
     def _receive(self) -> list[tuple[bytes, str, float]]:
         """What has arrived, at most 64 packets, with the sender's address and the time; waits WAIT_S for the first."""
-        assert self._socket is not None
+        assert self._handle is not None
         packets: list[tuple[bytes, str, float]] = []
         deadline = time.monotonic() + WAIT_S
         try:
             while len(packets) < 64 and (packets or time.monotonic() < deadline):
-                self._socket.settimeout(0 if packets else max(1e-3, deadline - time.monotonic()))
-                packet, sender = self._socket.recvfrom(_LONGEST)
+                self._handle.settimeout(0 if packets else max(1e-3, deadline - time.monotonic()))
+                packet, sender = self._handle.recvfrom(_LONGEST)
                 packets.append((packet, str(sender[0]), time.monotonic()))
         except (TimeoutError, BlockingIOError):
             pass
@@ -128,10 +121,10 @@ class Network:
         if self.name != "ifacialmocap" or phone is None or time.monotonic() - self._hello < _HELLO_EVERY_S:
             return
         self._hello = time.monotonic()
-        assert self._socket is not None
+        assert self._handle is not None
         host, _, port = phone.partition(":")
         try:
-            self._socket.sendto(HELLO, (host, int(port) if port else IFACIALMOCAP_PORT))
+            self._handle.sendto(HELLO, (host, int(port) if port else IFACIALMOCAP_PORT))
         except (OSError, UnicodeError, ValueError, OverflowError) as error:
             if must and not isinstance(error, OSError):
                 raise UserError(f"phone={phone}; expected its address, such as 192.168.1.20") from None

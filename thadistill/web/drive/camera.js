@@ -107,7 +107,7 @@ export class CameraDriver extends EventTarget {
       if (!navigator.mediaDevices?.getUserMedia) throw new CameraError('insecure');
       const loading = this.#tracker.load();
       loading.catch(() => {}); // it is awaited below, maybe after another error
-      // missing files are told before anybody is asked for a camera
+      // missing files are reported before the browser asks for a camera
       await Promise.race([loading, new Promise((resolve) => setTimeout(resolve, 300))]);
       if (run !== this.#run) return;
       const stream = await navigator.mediaDevices.getUserMedia({

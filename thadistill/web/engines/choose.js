@@ -22,6 +22,15 @@ const KINDS = /** @type {EngineKind[]} */ ([webgpu, native, wasm]);
 const SOFTWARE = /software/i;
 
 /**
+ * @param {string} name
+ * @throws {Error} when no engine has this name
+ */
+export function checkName(name) {
+  if (KINDS.some((kind) => kind.name === name)) return;
+  throw new Error(`no engine is called '${name}'; expected one of ${KINDS.map((kind) => kind.name).join(', ')}`);
+}
+
+/**
  * Makes an engine for a character.
  * @param {Character} character
  * @param {string | null} [wanted] the name of an engine; null: the best one
@@ -29,9 +38,7 @@ const SOFTWARE = /software/i;
  * @throws {Error} when none works, with what keeps each from it
  */
 export async function chooseEngine(character, wanted = null) {
-  if (wanted !== null && !KINDS.some((kind) => kind.name === wanted)) {
-    throw new Error(`no engine is called '${wanted}'; expected one of ${KINDS.map((kind) => kind.name).join(', ')}`);
-  }
+  if (wanted !== null) checkName(wanted);
   const engines = await Promise.all(KINDS.map(async ({ name, obstacle }) => ({ name, obstacle: await obstacle() })));
   const troubles = [];
   if (wanted !== null) {

@@ -66,7 +66,7 @@ class Connection {
       this.#socket.onclose = () => this.#fail(new Error('the server has closed the connection: is it still running?'));
       this.#refuse = reject;
     });
-    this.opened.catch(() => {}); // whoever asked for it is told
+    this.opened.catch(() => {}); // whoever asked for it gets the error
   }
 
   /** @type {(error: Error) => void} */

@@ -95,7 +95,7 @@ class Crew {
         worker.postMessage({ module, plan, index, ports: ports[index] }, [...ports[index], plan.bytes.buffer]);
       });
     });
-    this.ready.catch(() => {}); // whoever awaits it is told
+    this.ready.catch(() => {}); // whoever awaits it gets the error
   }
 
   get size() {

@@ -48,7 +48,7 @@
       const instance = new WebAssembly.Instance(module, { env: { memory: this.memory } });
       this.kernels = /** @type {Kernels} */ (/** @type {unknown} */ (instance.exports));
       new Uint8Array(this.memory.buffer).set(plan.bytes, plan.base);
-      plan.bytes = new Uint8Array(0); // which would be kept beside the memory
+      plan.bytes = new Uint8Array(0); // which would be kept in addition to the memory
       for (const port of ports) {
         port.onmessage = ({ data }) => {
           this.#shares.set(data.id, [...(this.#shares.get(data.id) ?? []), data]);

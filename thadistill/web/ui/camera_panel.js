@@ -92,7 +92,7 @@ export class CameraPanel {
       return make('label', { class: 'slider' }, make('span', { class: 'slider-name', text: title }), input, output);
     };
     const mirror = makeSwitch('mirror', settings.mirror, (on) => this.#configure({ mirror: on })).label;
-    mirror.dataset.label = 'mirrorHint';
+    mirror.dataset.hint = 'mirrorHint';
     byId('camera-settings').append(
       mirror,
       range('smoothing', 'smoothing', 1, 0.05),

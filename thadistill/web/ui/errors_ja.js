@@ -1,4 +1,4 @@
-// Errors in Japanese: the lines that modules throw in English, which scripts see, and what a reader is told instead.
+// Errors in Japanese: the lines that modules throw in English, which scripts see, and what the page shows instead.
 
 /** {name} stands for a value; {why} for a line that is translated in turn. */
 export const errors = /** @type {const} */ ({

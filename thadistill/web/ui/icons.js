@@ -15,6 +15,7 @@ const PATHS = {
   link: 'M10 14a4 4 0 0 0 6 .4l2.6-2.6a4 4 0 0 0-5.7-5.6l-1 1M14 10a4 4 0 0 0-6-.4l-2.6 2.6a4 4 0 0 0 5.7 5.6l1-1',
   lock: 'M6 11h12v9H6zM8.5 11V8a3.5 3.5 0 0 1 7 0v3',
   minus: 'M6 12h12',
+  open: 'M14 4h6v6M20 4l-9 9M18 14v6H4V6h6',
   panel: 'M4 5h16v14H4zM15 5v14',
   paste: 'M9 5H6v16h12V5h-3M9 3h6v4H9z',
   plus: 'M6 12h12M12 6v12',

@@ -2,7 +2,7 @@
 
 import { byId, make } from './dom.js';
 import { icon } from './icons.js';
-import { inLanguage, t } from './texts.js';
+import { asSentence, t } from './texts.js';
 
 const STAYS = 3500;
 const PROBLEM_STAYS = 10_000;
@@ -36,7 +36,7 @@ export class Notices {
    * @param {string} detail
    */
   complain(title, detail) {
-    this.#show(t(title), inLanguage(detail), PROBLEM_STAYS);
+    this.#show(t(title), asSentence(detail), PROBLEM_STAYS);
   }
 
   /**
@@ -67,7 +67,7 @@ export class Notices {
    */
   block(title, detail, command = '') {
     byId('blocked-title').textContent = t(title);
-    byId('blocked-detail').textContent = inLanguage(detail);
+    byId('blocked-detail').textContent = asSentence(detail);
     byId('blocked-command').textContent = command;
     byId('blocked-command').hidden = !command;
     byId('blocked').hidden = false;

@@ -7,7 +7,7 @@ import { byId, make, makeSwitch, messageOf } from './dom.js';
 import { icon } from './icons.js';
 import { PRESETS, presetPose } from './presets.js';
 import { makeSliders } from './sliders.js';
-import { inLanguage, t } from './texts.js';
+import { asSentence, t } from './texts.js';
 
 /**
  * @typedef {import('../poser.js').Poser} Poser
@@ -166,7 +166,7 @@ export class PosePanel {
       this.take(/** @type {HTMLTextAreaElement} */ (byId('paste-text')).value);
       /** @type {HTMLDialogElement} */ (byId('paste-dialog')).close();
     } catch (error) {
-      byId('paste-problem').textContent = inLanguage(messageOf(error));
+      byId('paste-problem').textContent = asSentence(messageOf(error));
     }
   }
 

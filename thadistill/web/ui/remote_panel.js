@@ -10,6 +10,17 @@ import { languageChanged, t } from './texts.js';
  * @typedef {import('./texts.js').Key} Key
  */
 
+const SOURCES = ['webcam', 'ifacialmocap', 'vmc', 'openseeface', 'audio', 'file'];
+
+/**
+ * What people call a source, or several merged.
+ * @param {string} source
+ */
+function named(source) {
+  const names = source.split(' + ');
+  return names.map((name) => (SOURCES.includes(name) ? t(/** @type {Key} */ (`source_${name}`)) : name)).join(' + ');
+}
+
 export class RemotePanel {
   /** Whether the character is to follow whenever there are poses: until the hand takes over. */
   #following = true;
@@ -63,7 +74,7 @@ export class RemotePanel {
     const { state, source } = this.driver;
     const held = state !== 'away' && state !== 'off' && !this.#following;
     const key = /** @type {Key} */ (state === 'off' ? 'driven_away' : held ? 'drivenHeld' : `driven_${state}`);
-    const text = t(key, { source });
+    const text = t(key, { source: named(source) });
     const line = byId('driven-text');
     if (line.textContent !== text) this.notices.announce(text);
     line.textContent = text;

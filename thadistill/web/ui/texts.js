@@ -8,7 +8,7 @@ import { ja } from './texts_ja.js';
 /** @typedef {'en' | 'ja'} Language */
 
 const LANGUAGES = { en, ja };
-/** Told after the language has changed. */
+/** Dispatches "change" after the language has changed. */
 export const languageChanged = new EventTarget();
 /** @type {Language} */
 let language = navigator.language.toLowerCase().startsWith('ja') ? 'ja' : 'en';
@@ -40,8 +40,15 @@ export function t(key, values = {}) {
 export const inLanguage = (line) => (language === 'ja' ? inJapanese(line) : line);
 
 /**
- * Sets the texts of the elements below one that name them: data-text is an element's text, data-label what a screen
- * reader says and a hint shows, data-name only the former.
+ * The same as a sentence of its own: modules begin their lines in lower case, as they may follow a name.
+ * @param {string} line
+ */
+export const asSentence = (line) =>
+  inLanguage(line).replace(/^(an?|no|nothing|the|this)\b/, (word) => word[0].toUpperCase() + word.slice(1));
+
+/**
+ * Sets the texts of the elements below one that name them: data-text is an element's text, data-label its name for
+ * screen readers and its tooltip, data-name only the former, data-hint only the latter.
  * @param {ParentNode} root
  */
 export function translate(root) {
@@ -51,6 +58,9 @@ export function translate(root) {
   for (const element of /** @type {NodeListOf<HTMLElement>} */ (root.querySelectorAll('[data-label]'))) {
     element.title = t(/** @type {Key} */ (element.dataset.label));
     element.setAttribute('aria-label', element.title);
+  }
+  for (const element of /** @type {NodeListOf<HTMLElement>} */ (root.querySelectorAll('[data-hint]'))) {
+    element.title = t(/** @type {Key} */ (element.dataset.hint));
   }
   for (const element of /** @type {NodeListOf<HTMLElement>} */ (root.querySelectorAll('[data-name]'))) {
     element.setAttribute('aria-label', t(/** @type {Key} */ (element.dataset.name)));

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms, PngImagePlugin, features
 
 from thadistill.errors import UserError
 from thadistill.images import load_face_mask
-from thadistill.picture import LARGEST_SIDE, read_picture
+from thadistill.images.picture import LARGEST_SIDE, read_picture
 
 
 def gradient(width: int = 96, height: int = 64) -> np.ndarray:

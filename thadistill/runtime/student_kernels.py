@@ -1,4 +1,4 @@
-"""Native engine: the student in one pass of C++ kernels, from pose to planes or 8-bit pixels."""
+"""Student kernels: the binding of student.cpp, the student in one pass from pose to planes or 8-bit pixels."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from thadistill.errors import UserError
 from thadistill.files import write_bytes
-from thadistill.picture import Needed, read_picture
+from thadistill.images.picture import Needed, read_picture
 
 IMAGE_SIZE = 512
 

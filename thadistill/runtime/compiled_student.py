@@ -1,4 +1,4 @@
-"""Native: the student through the C++ kernels, in float32 or with integer products."""
+"""Compiled student: the runtimes ``native`` (float32) and ``int16``, through the C++ kernels."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from thadistill.images import IMAGE_SIZE, Region
 from thadistill.outputs import StudentOutput
 from thadistill.pose import FACIAL_SIZE, POSE_SIZE
 from thadistill.runtime.base import Runtime
-from thadistill.runtime.native import PLANES, NativeEngine
 from thadistill.runtime.packing import Formats, formats_of, pack_body, pack_face
+from thadistill.runtime.student_kernels import PLANES, NativeEngine
 from thadistill.runtime.visible import find_visible, measure_face, model_key, remembered, sampled_poses
 from thadistill.student import CharacterModel
 from thadistill.student.face_morpher import FACE_SIZE
