@@ -21,6 +21,7 @@ _PARTS = {
     "kills": ("`kill -9`, by command", "kills"),
     "disks": ("Full disks, by command", "disks"),
 }
+_COMMIT = commit()  # as it was when the run began
 _ABOUT = ("seed", "hardware", "commit", "date")
 
 
@@ -29,7 +30,7 @@ def record(name: str, rows: Sequence[Mapping[str, Any]], seed: int) -> None:
     about = {
         "seed": seed,
         "hardware": hardware(torch.device("cpu")),
-        "commit": commit(),
+        "commit": _COMMIT,
         "date": time.strftime("%Y-%m-%d"),
     }
     write_csv(HERE / f"{name}.csv", [{**row, **about} for row in rows])

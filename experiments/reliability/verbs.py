@@ -48,7 +48,7 @@ VERBS = {
         ("prepare", "image=a.png", "head=[300,100,500,300]", "teacher=puppet", "face_mask=false", "out=mine"),
         ("mine/*",),
     ),
-    "cache": Verb(("cache", "kind=face", "n=64", *_PUPPET, "targets=targets"), ("targets/**/*.npy",)),
+    "cache": Verb(("cache", "kind=face", "n=32", *_PUPPET, "targets=targets"), ("targets/**/*.npy",)),
     "distill": Verb((*_DISTILL, "budget_minutes=0.1", "out=run"), ("targets/**/*.npy",), clock=True),
     "train": Verb(
         ("train", "module=face_morpher", *_TOY, "budget_minutes=0.05", "out=run"), ("targets/**/*.npy",), clock=True

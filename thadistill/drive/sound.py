@@ -121,7 +121,7 @@ def read_samples(path: Path) -> Iterator[Float[np.ndarray, " n"]]:
         with av.open(str(path)) as container:
             if not container.streams.audio:
                 raise UserError(f"{path} has no sound; expected a recording with speech")
-            rate = container.streams.audio[0].rate
+            rate = getattr(container.streams.audio[0], "rate", None)  # absent where no codec is known
             if not _LEAST_RATE <= (rate or 0) <= _MOST_RATE:
                 raise UserError(f"{path} has {rate} samples a second; expected {_LEAST_RATE} to {_MOST_RATE}")
             resampler = av.AudioResampler("flt", "mono", RATE)

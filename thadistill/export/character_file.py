@@ -58,7 +58,17 @@ def pack_character(model: CharacterModel, name: str, visible: Bool[np.ndarray, "
     tensors["visible"] = torch.from_numpy(np.packbits(visible))
     architecture = {"face_morpher": _face_architecture(model), "body_rotator": _body_architecture(model)}
     metadata = {"format": FORMAT, "version": VERSION, "name": name, "architecture": json.dumps(architecture)}
-    return save(tensors, metadata)
+    return _sorted(save(tensors, metadata))
+
+
+def _sorted(packed: bytes) -> bytes:
+    """The same file with its metadata in order, which safetensors does not keep: a student is exported to the same bytes."""
+    start = 8 + int.from_bytes(packed[:8], "little")
+    header = json.loads(packed[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + packed[start:]
 
 
 def _face_architecture(model: CharacterModel) -> dict[str, Any]:

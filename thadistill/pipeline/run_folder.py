@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,8 @@ from thadistill.config import keyed
 from thadistill.console import FIRST_PROCESS
 from thadistill.errors import UserError
 from thadistill.files import read_json, write_json, write_text
+
+_MOST_MINUTES = 1e9  # of a record that is whole
 
 
 class RunFolder:
@@ -121,10 +122,10 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = read_json(path)
         whole = isinstance(found, dict) and isinstance(found.get("contents", {}), dict)
-        whole = whole and all(value is None or 0 <= value < math.inf for value in found["plan"].values())
+        whole = whole and all(value is None or 0 <= value <= _MOST_MINUTES for value in found["plan"].values())
         whole = whole and all(isinstance(rows, list) for rows in (found["steps"], found.get("worker", [])))
         whole = whole and all(
-            isinstance(row["name"], str) and isinstance(row["detail"], str) and 0 <= row["minutes"] < math.inf
+            isinstance(row["name"], str) and isinstance(row["detail"], str) and 0 <= row["minutes"] <= _MOST_MINUTES
             for row in [*found["steps"], *found.get("worker", [])]
         )
     except (ValueError, KeyError, TypeError, AttributeError):

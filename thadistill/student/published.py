@@ -100,7 +100,7 @@ def file_beside(path: Path, name: object, what: str) -> Path:
     Raises: UserError, which calls the file ``what``.
     """
     posix = PurePosixPath(name) if isinstance(name, str) else PurePosixPath("..")
-    outside = posix.is_absolute() or ".." in posix.parts
+    outside = posix.is_absolute() or ".." in posix.parts or len(str(name)) > 255
     if outside or any(character in str(name) for character in "\\\0") or PureWindowsPath(str(name)).drive:
         raise UserError(f"{path} names {_brief(name)} as its {what}; expected a file in its own folder")
     return path.parent / posix
