@@ -189,7 +189,7 @@ def frame(teacher: ChainTeacher, picture: Image.Image) -> Framed:
 
     Coarsely, heads of several sizes at the top of the outline are tried; from those to which the teacher answers most as to
     a face, scale and place are mended until they stay, so that eyes and mouth lie where they do in the characters that come
-    with THA3.
+    with THA3. Where none of the first heads has eyes and a mouth about as a face has, no others are tried.
 
     Args:
         teacher: its face morpher is asked.
@@ -202,6 +202,8 @@ def frame(teacher: ChainTeacher, picture: Image.Image) -> Framed:
         starts = _from_outline(solid, aside)
         tried += zip(starts, answers_at(teacher, picture, starts), strict=True)
         tried.sort(key=lambda one: _promise(one[1]))
+        if _promise(tried[0][1]) > _PROMISING:  # nothing answers: a landscape, a logo
+            break
         for start, answer in tried[:2]:
             if _promise(answer) > _PROMISING:
                 break
