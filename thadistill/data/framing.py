@@ -31,6 +31,9 @@ _CHANGED = 0.1  # of a channel's range [-1, 1], summed over channels: the face m
 _WEAKEST = 15.0  # change, summed over pixels, below which an eye or a mouth is not one
 _LIKE_A_FACE = 1.0  # the most of Answer.oddness
 _PROMISING = 3.0  # the most of what a start is worth mending at
+_HOPELESS = (
+    2.0  # above it for all of the first seven, no others are tried: characters have 0.2 to 1.0, other things 2.2 on
+)
 _STEPS = 6
 
 
@@ -189,7 +192,7 @@ def frame(teacher: ChainTeacher, picture: Image.Image) -> Framed:
 
     Coarsely, heads of several sizes at the top of the outline are tried; from those to which the teacher answers most as to
     a face, scale and place are mended until they stay, so that eyes and mouth lie where they do in the characters that come
-    with THA3.
+    with THA3. Where none of the first heads has eyes and a mouth about as a face has, no others are tried.
 
     Args:
         teacher: its face morpher is asked.
@@ -202,6 +205,8 @@ def frame(teacher: ChainTeacher, picture: Image.Image) -> Framed:
         starts = _from_outline(solid, aside)
         tried += zip(starts, answers_at(teacher, picture, starts), strict=True)
         tried.sort(key=lambda one: _promise(one[1]))
+        if _promise(tried[0][1]) > _HOPELESS:
+            break
         for start, answer in tried[:2]:
             if _promise(answer) > _PROMISING:
                 break
