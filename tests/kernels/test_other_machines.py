@@ -21,7 +21,7 @@ import torch
 from tests.students import toy_student
 from thadistill.kernels import build
 from thadistill.pose import POSE_PARAMETERS
-from thadistill.runtime import compile_model, native
+from thadistill.runtime import compile_model, student_kernels
 
 PACKAGE = Path(build.__file__).parents[1]
 SOURCES = {path.stem: path for path in sorted(PACKAGE.rglob("*.cpp")) if path.parent.name != "engines"}  # the browser's
@@ -256,7 +256,7 @@ def test_a_frame_on_arm64(programs: dict[str, Path], monkeypatch: pytest.MonkeyP
     pose = POSE_PARAMETERS.clamp(torch.randn(45, generator=torch.manual_seed(4))).numpy()
     plane, rgba = np.zeros((4, 512, 512), np.float32), np.zeros((512, 512, 4), np.uint8)
     untouched = engine.character.copy()
-    frame = native._Frame(posed=plane.ctypes.data, rgba=rgba.ctypes.data, bottom=512, right=512)
+    frame = student_kernels._Frame(posed=plane.ctypes.data, rgba=rgba.ctypes.data, bottom=512, right=512)
     blocks = [*blocks_of(engine._kept), engine.character, engine._student, frame, pose, plane, rgba]
     face = run_emulated(programs["student"], "paint_face", blocks, [engine._student, pose])
     engine.paint_face(pose)

@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from thadistill.config import compose
-from thadistill.data import target_builder
+from thadistill.data import target_builder, target_cache
 from thadistill.data.target_cache import FIELDS, Kind
 from thadistill.errors import UserError
 from thadistill.pipeline import targets as planning
@@ -67,11 +67,12 @@ def test_a_slow_teacher_leaves_the_face_morpher_its_share(
 
     def slow(kind: Kind, teacher: Teacher, image: torch.Tensor, poses: torch.Tensor, batch: int) -> object:
         clock[0] += seconds * len(poses)
-        sizes = {"posed": (4, 8, 8), "grid_change": (2, 8, 8), "face_region": (4, 8, 8), "face": (4, 8, 8)}
         names = FIELDS[kind][1:]
-        return {"pose": poses, **{name: torch.zeros(len(poses), *sizes[name]) for name in names}}
+        return {"pose": poses, **{name: torch.zeros(len(poses), *small[name]) for name in names}}
 
     monkeypatch.setattr(target_builder, "shard_targets", slow)
+    small = {"posed": (4, 8, 8), "grid_change": (2, 8, 8), "face_region": (4, 8, 8), "face": (4, 8, 8)}
+    monkeypatch.setattr(target_cache, "SHAPES", {**target_cache.SHAPES, **small})
     for module in (target_builder, planning):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     config = composed(f"budget_minutes={budget}", "trainer=cpu", f"targets={tmp_path / 'targets'}")

@@ -90,14 +90,14 @@ def pose_of(page: Any) -> dict[str, float]:
 
 
 def settle(page: Any) -> dict[str, float]:
-    """The pose once it has been reached: when it stays."""
-    before = pose_of(page)
-    while True:
+    """The pose once it has been reached: when it stays, for longer than a busy machine takes for a frame."""
+    before, stayed = pose_of(page), 0
+    while stayed < 4:
         page.wait_for_timeout(60)
         pose = pose_of(page)
-        if pose == before:
-            return pose
+        stayed = stayed + 1 if pose == before else 0
         before = pose
+    return before
 
 
 def frame_of(page: Any) -> np.ndarray:
