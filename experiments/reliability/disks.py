@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from record import record
-from verbs import VERBS, damage, difference, finish, orphans, prepare_folder, start
+from verbs import VERBS, damage, difference, finish, orphans, prepare_folder, share_out, start
 
 FULL = 40
 FILLED = ("prepare", "cache", "distill", "export", "animate", "evaluate")
@@ -61,33 +61,32 @@ def fill(verb: str, disks: int, seed: int) -> dict[str, object]:
     told_of = harmless = 0
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as name, disk(Path(name) / "disk") as place:
-        plain, told, folder = Path(name) / "plain", Path(name) / "stderr", place / "work"
+        plain, log, folder = Path(name) / "plain", Path(name) / "stderr", place / "work"
         prepare_folder(plain)
-        finish(verb, plain, told)
+        finish(verb, plain, log)
         prepare_folder(folder)
         before = used(place)
-        finish(verb, folder, told)
+        finish(verb, folder, log)
         need = used(place) - before
         for _ in range(disks):
             resize(place, _ROOM)
             prepare_folder(folder)
             resize(place, used(place) + max(4096, int(generator.uniform(0, 0.97) * need)))
-            process = start(verb, folder, told)
+            process = start(verb, folder, log)
             status, said = process.wait(), ""
-            lines = [line for line in told.read_text().splitlines() if line.startswith("thadistill: ")]
-            said = lines[-1] if lines else told.read_text()[-600:]
+            lines = [line for line in log.read_text().splitlines() if line.startswith("thadistill: ")]
+            said = lines[-1] if lines else log.read_text()[-600:]
             told_of += status == 2
             harmless += status == 0
-            if "Traceback" in told.read_text() or status not in (0, 2) or (status == 2 and len(lines) != 1):
-                wrong.append(f"{verb}: status {status}, {told.read_text()[-1500:]}")
+            if "Traceback" in log.read_text() or status not in (0, 2) or (status == 2 and len(lines) != 1):
+                wrong.append(f"{verb}: status {status}, {log.read_text()[-1500:]}")
             elif status == 2 and not any(word in said for word in ("full", "room", "No space")):
                 wrong.append(f"{verb}: a full disk is told as {said}")
-            if orphans(process.pid):
-                wrong.append(f"{verb}: a process runs on")
+            wrong += [f"{verb}: runs on: {line}" for line in orphans(process.pid)]
             wrong += damage(folder)
             resize(place, _ROOM)
             try:
-                finish(verb, folder, told)
+                finish(verb, folder, log)
                 wrong += filter(None, [difference(verb, folder, plain)])
             except RuntimeError as error:
                 wrong.append(f"with room: {error}")
@@ -97,11 +96,7 @@ def fill(verb: str, disks: int, seed: int) -> dict[str, object]:
 
 def run(disks: int, seed: int, verbs: list[str]) -> bool:
     """Fills and judges; whether all was well."""
-    rows = []
-    for index, verb in enumerate(verbs):
-        share = disks // len(verbs) + (index < disks % len(verbs))
-        rows.append(fill(verb, share, seed))
-        print(rows[-1], flush=True)
+    rows = share_out(disks, seed, verbs, fill)
     if disks >= FULL and verbs == list(FILLED):
         record("disks", rows, seed)
     return not any(row["wrong"] for row in rows)

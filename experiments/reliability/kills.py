@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from record import record
-from verbs import VERBS, damage, difference, finish, orphans, prepare_folder, start
+from verbs import VERBS, damage, difference, finish, orphans, prepare_folder, share_out, start
 
 FULL = 100
 
@@ -27,27 +27,29 @@ def kill(verb: str, kills: int, seed: int) -> dict[str, object]:
     """A row: kills, orphans, files found damaged right after a kill, and whether the end was as an undisturbed one."""
     generator = np.random.default_rng([seed, list(VERBS).index(verb)])
     with tempfile.TemporaryDirectory() as name:
-        plain, disturbed, told = Path(name) / "plain", Path(name) / "disturbed", Path(name) / "stderr"
+        plain, disturbed, log = Path(name) / "plain", Path(name) / "disturbed", Path(name) / "stderr"
         for folder in (plain, disturbed):
             prepare_folder(folder)
-        seconds = finish(verb, plain, told)
+        seconds = finish(verb, plain, log)
         done = left = 0
         wrong = []
         while done < kills:
-            process = start(verb, disturbed, told)
+            process = start(verb, disturbed, log)
             time.sleep(float(generator.uniform(0.1, 0.95)) * seconds)
             if process.poll() is not None:  # it was through, as what was saved is kept: from the beginning
                 if process.returncode != 0:
-                    wrong.append(told.read_text()[-300:])
+                    wrong.append(log.read_text()[-300:])
                 prepare_folder(disturbed)
                 continue
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             done += 1
-            left += orphans(process.pid)
+            running = orphans(process.pid)
+            left += bool(running)
+            wrong += [f"{verb}: runs on: {line}" for line in running]
             wrong += damage(disturbed)
         try:
-            finish(verb, disturbed, told)
+            finish(verb, disturbed, log)
             wrong += filter(None, [difference(verb, disturbed, plain)])
         except RuntimeError as error:
             wrong.append(str(error))
@@ -57,11 +59,7 @@ def kill(verb: str, kills: int, seed: int) -> dict[str, object]:
 
 def run(kills: int, seed: int, verbs: list[str]) -> bool:
     """Kills and judges; whether all was well."""
-    rows = []
-    for index, verb in enumerate(verbs):
-        share = kills // len(verbs) + (index < kills % len(verbs))
-        rows.append(kill(verb, share, seed))
-        print(rows[-1], flush=True)
+    rows = share_out(kills, seed, verbs, kill)
     if kills >= FULL and verbs == list(VERBS):
         record("kills", rows, seed)
     return not any(row["orphans"] or row["wrong"] for row in rows)

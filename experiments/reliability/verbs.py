@@ -15,7 +15,8 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from PIL import Image
 from thadistill.data.poses import sample_poses
 from thadistill.files import cache_folder, read_json
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
+from thadistill.teacher.puppet import load_puppet
 
 _PUPPET = ("teacher=puppet", "trainer=cpu")
 _TOY = (
@@ -67,6 +69,17 @@ VERBS = {
 }
 
 
+def share_out(
+    total: int, seed: int, verbs: list[str], disturb: Callable[[str, int, int], dict[str, object]]
+) -> list[dict[str, object]]:
+    """``disturb(verb, times, seed)`` for each verb, which have about as many of ``total`` each; its rows, also printed."""
+    rows = []
+    for index, verb in enumerate(verbs):
+        rows.append(disturb(verb, total // len(verbs) + (index < total % len(verbs)), seed))
+        print(rows[-1], flush=True)
+    return rows
+
+
 def prepare_folder(folder: Path) -> None:
     """An empty folder with what the verbs are given, and the kernels that were built before: they take as long as a verb."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -80,16 +93,14 @@ def prepare_folder(folder: Path) -> None:
     Image.new("L", (512, 512), 255).save(folder / "mask.png")
     np.save(folder / "track.npy", sample_poses(40, 0).numpy())
     torch.manual_seed(0)
-    image = torch.full((4, 512, 512), -1.0)
-    image[:, 60:500, 150:360] = 0.5
-    CharacterModel(image, FaceMorpher(width=16, depth=2), BodyRotator(widths=(16, 12, 8), depth=2)).save(
-        folder / "model"
-    )
+    CharacterModel(
+        load_puppet().character(), FaceMorpher(width=16, depth=2), BodyRotator(widths=(16, 12, 8), depth=2)
+    ).save(folder / "model")
 
 
-def start(verb: str, folder: Path, told: Path) -> subprocess.Popen[bytes]:
-    """The command in a session of its own, so that all of it can be killed and looked for; what it says goes to ``told``."""
-    with told.open("wb") as stderr:
+def start(verb: str, folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    """The command in a session of its own, so that all of it can be killed and looked for; ``log`` gets its stderr."""
+    with log.open("wb") as stderr:
         return subprocess.Popen(
             [sys.executable, "-c", "from thadistill.cli import main; main()", *VERBS[verb].command],
             cwd=folder,
@@ -100,28 +111,30 @@ def start(verb: str, folder: Path, told: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def finish(verb: str, folder: Path, told: Path) -> float:
+def finish(verb: str, folder: Path, log: Path) -> float:
     """Runs the command to its end; returns its seconds.
 
     Raises: RuntimeError with what it said, where its status is not 0.
     """
     began = time.monotonic()
-    if start(verb, folder, told).wait() != 0:
-        raise RuntimeError(f"{verb}: {told.read_text()[-2000:]}")
+    if start(verb, folder, log).wait() != 0:
+        raise RuntimeError(f"{verb}: {log.read_text()[-2000:]}")
     return time.monotonic() - began
 
 
-def orphans(group: int, seconds: float = 5.0) -> bool:
-    """Whether a process of a session is still there after some seconds; it is ended then."""
+def orphans(group: int, seconds: float = 5.0) -> list[str]:
+    """Command lines of the processes of a session that are still there after some seconds; they are ended then."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
             os.killpg(group, 0)
         except ProcessLookupError:
-            return False
+            return []
         time.sleep(0.1)
-    os.killpg(group, signal.SIGKILL)
-    return True
+    listed = subprocess.run(["ps", "-o", "args=", "-s", str(group)], capture_output=True, text=True)
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+    return [line[:300] for line in listed.stdout.splitlines()] or ["?"]
 
 
 def difference(verb: str, folder: Path, plain: Path) -> str | None:

@@ -159,12 +159,12 @@ def test_jobs_run_in_any_folder_and_import_nothing_from_it(tmp_path: Path) -> No
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_job_ends_with_the_command_that_started_it(how: signal.Signals, tmp_path: Path) -> None:
     job = (
-        "import pathlib, sys, time; from thadistill.sweeps.parent import end_with_parent; end_with_parent()\n"
+        "import pathlib, sys, time; from thadistill.processes import end_with_parent; end_with_parent()\n"
         "pathlib.Path('runs').touch()\n"
         "try:\n    time.sleep(300)\nexcept KeyboardInterrupt:\n    pathlib.Path('saved').touch()"
     )
     command = (
-        "import os, subprocess, sys; from thadistill.sweeps.parent import environment_of_job\n"
+        "import os, subprocess, sys; from thadistill.processes import environment_of_job\n"
         f"subprocess.run([sys.executable, '-c', {job!r}], env={{**os.environ, **environment_of_job()}})"
     )
     parent = subprocess.Popen([sys.executable, "-c", command], cwd=tmp_path)

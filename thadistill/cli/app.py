@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     if {"-h", "--help"} & set(rest):
         print(help_of(verb))
         return
-    from thadistill.sweeps.parent import end_with_parent
+    from thadistill.processes import end_with_parent
 
     end_with_parent()
     for stream in (sys.stdout, sys.stderr):

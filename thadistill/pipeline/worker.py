@@ -8,9 +8,7 @@ at a time, through the cache on disk.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from thadistill.data.target_cache import Targets
 from thadistill.errors import UserError, mistake
 from thadistill.pipeline.run_folder import RunFolder
 from thadistill.pipeline.targets import TargetSets, training_ends, training_minutes
+from thadistill.processes import spawn
 from thadistill.teacher import Teacher
 
 _PATIENCE = 10.0  # seconds for an interrupted process to note what it has done
@@ -77,10 +76,8 @@ class Worker:
         self._all = torch.get_num_threads()
         own = self._all // 2
         work = Work(content, folder, budget, began, own, self._all / own)  # type: ignore[arg-type]
-        context = multiprocessing.get_context("spawn")
-        self._receiver, tell = context.Pipe(duplex=False)
-        self._process = context.Process(target=_run, args=(work, tell), name="worker", daemon=True)
-        self._process.start()
+        self._receiver, tell = multiprocessing.get_context("spawn").Pipe(duplex=False)
+        self._process = spawn("thadistill.pipeline.worker:teach", work, pipe=tell)
         tell.close()
         self._mistake: str | None = None
         self._failure: str | None = None
@@ -135,8 +132,8 @@ class Worker:
         self.look()
 
 
-def _run(work: Work, tell: Connection) -> None:
-    threading.Thread(target=_end_with_the_first, daemon=True).start()
+def teach(work: Work, tell: Connection) -> None:
+    """What the second process does; how it failed, it tells before it ends."""
     signal.signal(signal.SIGTERM, _interrupt)
     torch.set_num_threads(work.threads)
     try:
@@ -157,13 +154,6 @@ def _run(work: Work, tell: Connection) -> None:
 def _interrupt(number: int, frame: object) -> None:
     """As Ctrl-C does: steps note the time that they have had."""
     raise KeyboardInterrupt
-
-
-def _end_with_the_first() -> None:
-    first = multiprocessing.parent_process()
-    assert first is not None
-    first.join()
-    os._exit(1)
 
 
 def _teach(work: Work, tell: Connection) -> None:

@@ -26,7 +26,7 @@ from thadistill.config import keyed
 from thadistill.console import shown
 from thadistill.files import read_json, write_json
 from thadistill.overrides import quoted
-from thadistill.sweeps.parent import environment_of_job
+from thadistill.processes import environment_of_job
 
 _PATIENCE = 20.0  # seconds for an interrupted job of the same folder to save what it has
 

@@ -1,0 +1,69 @@
+"""Processes: those that a command starts end when it is gone, however it ended: a sweep's jobs, a second process."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+
+_VARIABLE = "THADISTILL_JOB_OF"  # the process that waits for this one
+_LOOK_EVERY, _PATIENCE = 0.5, 15.0  # seconds
+
+
+def environment_of_job() -> dict[str, str]:
+    """What tells a process to end with this one."""
+    return {_VARIABLE: str(os.getpid())}
+
+
+def end_with_parent() -> None:
+    """Where this process is a sweep's job: watches its parent from a thread, and is interrupted when that is gone.
+
+    An interruption saves what there is; what has not ended by it after some seconds is killed. A thread, not a signal of
+    the kernel's, as that exists on Linux only and follows the parent's thread.
+    """
+    parent = os.environ.pop(_VARIABLE, None)
+    if parent is None or os.name != "posix":
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell would ignore it
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(_LOOK_EVERY)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(_PATIENCE)
+        os._exit(130)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def spawn(function: str, *arguments: object, pipe: object = None) -> multiprocessing.process.BaseProcess:
+    """Starts ``"module:function"`` in a process of its own, which ends at once when this one is gone.
+
+    Args:
+        arguments: anything that pickles. pipe: a last argument that only a starting process may be given.
+
+    The child watches before it imports anything: importing torch takes seconds, and a command may be killed meanwhile.
+    """
+    process = multiprocessing.get_context("spawn").Process(
+        target=_watched, args=(function, pickle.dumps(arguments), pipe), name=function.rpartition(".")[2], daemon=True
+    )
+    process.start()
+    return process
+
+
+def _watched(function: str, arguments: bytes, pipe: object) -> None:
+    threading.Thread(target=_end_with_the_first, name="parent", daemon=True).start()
+    module, _, name = function.partition(":")
+    run = getattr(importlib.import_module(module), name)
+    run(*pickle.loads(arguments), *(() if pipe is None else (pipe,)))
+
+
+def _end_with_the_first() -> None:
+    first = multiprocessing.parent_process()
+    assert first is not None
+    first.join()
+    os._exit(1)
