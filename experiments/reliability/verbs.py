@@ -62,7 +62,14 @@ VERBS = {
     "export": Verb(("export", "model=model", "format=web", "out=site"), ("site/**/*",)),
     "animate": Verb(("animate", "model=model", "poses=track.npy", "runtime=folded", "out=me.mp4"), ("me.mp4",)),
     "sweep": Verb(
-        (*_DISTILL, "-m", "budget_minutes=0.05", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.workers=2"),
+        (
+            *_DISTILL,
+            "-m",
+            "budget_minutes=0.05",
+            "recipe.face_morpher.share=0.3,0.4",
+            "hydra/launcher=joblib",
+            "hydra.launcher.workers=2",
+        ),
         ("targets/**/*.npy",),
         clock=True,
     ),

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.runtime.runtime_frames import random_model
+from thadistill.drive import read_track
 from thadistill.export.character_file import file_name, pack_character
 from thadistill.pose import POSE_PARAMETERS
 
@@ -315,6 +317,32 @@ def test_copy_and_paste(open_page: Open) -> None:
     field.fill('{"neck_z": 1}')
     page.get_by_role("button", name="Set pose").click()
     assert settle(page) == {"neck_z": 1}
+
+
+def test_recorded_poses_are_a_track(open_page: Open, tmp_path: Path) -> None:
+    page = open_page("?motion=none")
+    page.locator("#tab-scene").click()
+    page.get_by_role("switch", name="Save a recording’s poses, too").check()
+    page.locator("#record").click()
+    page.wait_for_timeout(800)
+    page.evaluate(f"thadistill.setPose({[0.0] * 44 + [1.0]})")
+    page.wait_for_timeout(400)
+    downloads: list[Any] = []
+    page.on("download", lambda one: downloads.append(one))
+    page.locator("#record").click()
+    deadline = time.monotonic() + 30
+    while len(downloads) < 2:
+        assert time.monotonic() < deadline, f"{len(downloads)} files"
+        page.wait_for_timeout(50)
+    video, poses = downloads
+    assert poses.suggested_filename == str(Path(video.suggested_filename).with_suffix(".json"))
+    poses.save_as(tmp_path / "track.json")
+    track = read_track(tmp_path / "track.json")
+    assert track.times[0] < 0.2
+    assert 1.2 <= track.seconds < 10
+    breathing = track.poses[:, POSE_PARAMETERS.index("breathing")]
+    assert (breathing[track.times < 0.7] == 0).all(), "a pose that is held is not a slope to the next"
+    assert breathing[-1] == 1
 
 
 def test_recording_keeps_transparency(open_page: Open, tmp_path: Path) -> None:

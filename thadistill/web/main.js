@@ -60,7 +60,11 @@ const scene = new ScenePanel(stage, memory, notices, {
     }),
   copy: (text) => pose.toClipboard(text),
 });
-const dock = new Dock(player, stage, notices, { extent: () => scene.extent, choose: (name) => chooseEngine(name) });
+const dock = new Dock(player, stage, notices, {
+  extent: () => scene.extent,
+  keepsPoses: () => scene.keepsPoses,
+  choose: (name) => chooseEngine(name),
+});
 
 /** @type {Entry[]} */
 let entries = [];

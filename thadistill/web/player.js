@@ -128,6 +128,11 @@ export class Player extends EventTarget {
     });
   }
 
+  /** The pose that is shown; null before the first frame. @returns {Float32Array | null} */
+  get pose() {
+    return this.#drawn;
+  }
+
   /** @returns {Stats} */
   stats() {
     const now = performance.now();

@@ -1,4 +1,4 @@
-// Recorder: what the stage shows as a file: WebM with its transparency, or a PNG of the moment.
+// Recorder: what the stage shows as a file: WebM with its transparency, its poses as a track, or a PNG of the moment.
 
 import { withDuration } from './webm.js';
 
@@ -39,6 +39,29 @@ export async function photograph(stage, extent) {
   return canvas.convertToBlob({ type: 'image/png' });
 }
 
+/** Poses over time, as `thadistill animate poses=FILE.json` reads them. */
+class Track {
+  /** @type {string[]} */
+  #lines = [];
+  #last = -1;
+
+  /**
+   * @param {number} seconds since the recording began; what is not later than the last is left out
+   * @param {Float32Array} pose
+   */
+  add(seconds, pose) {
+    const time = Number(seconds.toFixed(4));
+    if (time <= this.#last) return;
+    this.#last = time;
+    this.#lines.push(JSON.stringify({ time, pose: Array.from(pose, (value) => Number(value.toFixed(4))) }));
+  }
+
+  /** @returns {Blob} */
+  file() {
+    return new Blob([`{"poses": [\n${this.#lines.join(',\n')}\n]}\n`], { type: 'application/json' });
+  }
+}
+
 /** One recording at a time. */
 export class Recorder {
   /** @type {MediaRecorder | null} */
@@ -48,10 +71,16 @@ export class Recorder {
   #started = 0;
   #timer = 0;
   #draw = () => {};
+  /** @type {Track | null} */
+  #track = null;
 
-  /** @param {Stage} stage */
-  constructor(stage) {
+  /**
+   * @param {Stage} stage
+   * @param {() => Float32Array | null} poseOf the pose that the stage shows
+   */
+  constructor(stage, poseOf) {
     this.stage = stage;
+    this.poseOf = poseOf;
   }
 
   get recording() {
@@ -65,9 +94,10 @@ export class Recorder {
 
   /**
    * @param {Extent} extent
+   * @param {boolean} poses whether the poses are kept, too
    * @throws {Error} one readable line when this browser cannot record
    */
-  start(extent) {
+  start(extent, poses) {
     if (this.#media) return;
     const can = typeof MediaRecorder !== 'undefined';
     const type = can ? TYPES.find((each) => MediaRecorder.isTypeSupported(each)) : null;
@@ -75,7 +105,11 @@ export class Recorder {
     const context = canvas.getContext('2d');
     if (!type || !context || !canvas.captureStream) throw new Error('this browser cannot record');
     Object.assign(canvas, sizeOf(this.stage, extent));
-    this.#draw = () => this.stage.compose(context, canvas.width, canvas.height, extent === 'frame');
+    this.#draw = () => {
+      this.stage.compose(context, canvas.width, canvas.height, extent === 'frame');
+      const pose = this.poseOf();
+      if (pose) this.#track?.add(this.seconds, pose);
+    };
     this.#draw();
     const media = new MediaRecorder(canvas.captureStream(), {
       mimeType: type,
@@ -86,6 +120,8 @@ export class Recorder {
     media.start(1000);
     this.#media = media;
     this.#started = performance.now();
+    this.#track = poses ? new Track() : null;
+    this.#draw();
     this.#timer = setInterval(this.#draw, KEEP_ALIVE);
   }
 
@@ -95,14 +131,17 @@ export class Recorder {
   }
 
   /**
-   * @returns {Promise<{blob: Blob, ending: string}>}
+   * @returns {Promise<{blob: Blob, ending: string, poses: Blob | null}>}
    * @throws {Error} when nothing is being recorded
    */
   async stop() {
     const media = this.#media;
     if (!media) throw new Error('nothing is being recorded');
+    this.#draw(); // the last pose lasts until now
     const { seconds } = this;
+    const poses = this.#track?.file() ?? null;
     this.#media = null;
+    this.#track = null;
     clearInterval(this.#timer);
     if (media.state !== 'inactive') {
       const stopped = new Promise((resolve) => media.addEventListener('stop', resolve, { once: true }));
@@ -113,7 +152,7 @@ export class Recorder {
     const type = media.mimeType.split(';')[0];
     const blob = new Blob(this.#parts, { type });
     const isWebm = type === 'video/webm';
-    return { blob: isWebm ? await withDuration(blob, 1000 * seconds) : blob, ending: isWebm ? 'webm' : 'mp4' };
+    return { blob: isWebm ? await withDuration(blob, 1000 * seconds) : blob, ending: isWebm ? 'webm' : 'mp4', poses };
   }
 }
 

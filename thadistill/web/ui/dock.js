@@ -21,14 +21,14 @@ export class Dock {
    * @param {Player} player
    * @param {Stage} stage
    * @param {Notices} notices
-   * @param {{extent: () => Extent, choose: (engine: string) => void}} page
+   * @param {{extent: () => Extent, keepsPoses: () => boolean, choose: (engine: string) => void}} page
    */
   constructor(player, stage, notices, page) {
     this.player = player;
     this.stage = stage;
     this.notices = notices;
     this.page = page;
-    this.recorder = new Recorder(stage);
+    this.recorder = new Recorder(stage, () => player.pose);
     byId('record').addEventListener('click', () => this.toggleRecording());
     byId('photo').addEventListener('click', () => this.photo());
     byId('zoom-in').addEventListener('click', () => stage.zoom(ZOOM));
@@ -43,13 +43,18 @@ export class Dock {
     const { recorder, notices } = this;
     try {
       if (!recorder.recording) {
-        recorder.start(this.page.extent());
+        recorder.start(this.page.extent(), this.page.keepsPoses());
         notices.announce(t('recordingStarted'));
       } else {
-        const { blob, ending } = await recorder.stop();
+        const { blob, ending, poses } = await recorder.stop();
         const file = fileName(this.player.character?.name ?? 'character', ending);
         download(blob, file);
         notices.say(t('recordingSaved', { file }));
+        if (poses) {
+          const track = file.replace(/[^.]+$/, 'json');
+          download(poses, track);
+          notices.say(t('posesSaved', { file: track }));
+        }
         if (ending === 'mp4') notices.say(t('recordingOpaque'));
       }
     } catch (error) {

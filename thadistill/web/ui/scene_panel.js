@@ -1,7 +1,7 @@
 // Scene panel: background, view, which part pictures and videos show, and the address for OBS.
 
 import { LEAST_ZOOM, MOST_ZOOM, colourOf } from '../state.js';
-import { byId, make, makeChoice } from './dom.js';
+import { byId, make, makeChoice, makeSwitch } from './dom.js';
 import { languageChanged, t } from './texts.js';
 
 /**
@@ -62,7 +62,10 @@ export class ScenePanel {
     ]);
     const saved = makeChoice('extent', 'save', [...extents], this.extent, (value) => memory.set('extent', value));
     saved.field.classList.add('stacked');
-    byId('save-extent').append(saved.field);
+    const poses = makeSwitch('recordPoses', this.keepsPoses, (on) => memory.set('recordPoses', on));
+    poses.label.title = t('recordPosesHint');
+    languageChanged.addEventListener('change', () => (poses.label.title = t('recordPosesHint')));
+    byId('save-extent').append(saved.field, poses.label);
     byId('copy-obs').addEventListener('click', async () => {
       if (await page.copy(page.cleanAddress())) notices.say(t('obsCopied'));
     });
@@ -73,6 +76,11 @@ export class ScenePanel {
   /** What pictures and videos show. @returns {Extent} */
   get extent() {
     return String(this.memory.get('extent', 'frame')) === 'screen' ? 'screen' : 'frame';
+  }
+
+  /** Whether a recording keeps the poses, too. */
+  get keepsPoses() {
+    return this.memory.get('recordPoses', false);
   }
 
   #fillSwatches() {
