@@ -31,9 +31,8 @@ _CHANGED = 0.1  # of a channel's range [-1, 1], summed over channels: the face m
 _WEAKEST = 15.0  # change, summed over pixels, below which an eye or a mouth is not one
 _LIKE_A_FACE = 1.0  # the most of Answer.oddness
 _PROMISING = 3.0  # the most of what a start is worth mending at
-_HOPELESS = (
-    2.0  # above it for all of the first seven, no others are tried: characters have 0.2 to 1.0, other things 2.2 on
-)
+# above it for all of the first seven starts, no others are tried: characters have 0.2 to 1.0, other things 2.2 on
+_HOPELESS = 2.0
 _STEPS = 6
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from thadistill.data.poses import check_poses, load_poses
@@ -92,6 +91,8 @@ class Track:
         wanted = self.times[0] + np.arange(math.floor(self.seconds * fps + 1e-6) + 1) / fps
         if len(wanted) == len(self.times) and np.allclose(wanted, self.times, rtol=0, atol=1e-6):
             return self.poses
+        from scipy.interpolate import PchipInterpolator  # here, as it takes 14 MB, which a track at its own rate does without
+
         values = PchipInterpolator(self.times, self.poses.numpy(), axis=0)(np.minimum(wanted, self.times[-1]))
         return POSE_PARAMETERS.clamp(torch.from_numpy(values).float())
 

@@ -109,8 +109,11 @@ def open_video(
 def laid_on(frame: RGBA, background: UInt8[np.ndarray, "*place 3"]) -> UInt8[np.ndarray, "h w 3"]:
     """Straight RGBA over a background, in sRGB as browsers and video programs do."""
     alpha = frame[..., 3:].astype(np.uint16)
-    mixed = frame[..., :3] * alpha + background * (255 - alpha)
-    return ((mixed.astype(np.uint32) + 127) // 255).astype(np.uint8)
+    mixed = frame[..., :3] * alpha
+    mixed += background * (255 - alpha)
+    mixed += 127  # 255 * 255 + 127 still fits 16 bits
+    mixed //= 255
+    return mixed.astype(np.uint8)
 
 
 def opaque(rgb: UInt8[np.ndarray, "h w 3"]) -> RGBA:
