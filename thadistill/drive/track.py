@@ -91,7 +91,8 @@ class Track:
         wanted = self.times[0] + np.arange(math.floor(self.seconds * fps + 1e-6) + 1) / fps
         if len(wanted) == len(self.times) and np.allclose(wanted, self.times, rtol=0, atol=1e-6):
             return self.poses
-        from scipy.interpolate import PchipInterpolator  # here, as it takes 14 MB, which a track at its own rate does without
+        # here, as it takes 14 MB, which a track at its own rate does without
+        from scipy.interpolate import PchipInterpolator
 
         values = PchipInterpolator(self.times, self.poses.numpy(), axis=0)(np.minimum(wanted, self.times[-1]))
         return POSE_PARAMETERS.clamp(torch.from_numpy(values).float())
