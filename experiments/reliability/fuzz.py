@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from fuzz_models import MODEL_LOADERS
+from fuzz_pictures import PICTURE_LOADERS
 from fuzz_poses import POSE_LOADERS
 from fuzz_runs import RUN_LOADERS
 from loaders import Files, Loader, Wrong
@@ -35,7 +36,7 @@ from record import record
 from thadistill.errors import UserError
 
 FULL = 200_000
-LOADERS: dict[str, Loader] = {**MODEL_LOADERS, **POSE_LOADERS, **RUN_LOADERS}
+LOADERS: dict[str, Loader] = {**MODEL_LOADERS, **POSE_LOADERS, **PICTURE_LOADERS, **RUN_LOADERS}
 _SECONDS = 5.0
 _STUCK_S = 60.0  # then the process is ended
 _MEMORY = 2 << 30  # bytes above what the process has when it begins
