@@ -43,7 +43,7 @@ def _spoil_poses(name: str, data: bytes, generator: np.random.Generator) -> Muta
     if generator.random() < 0.25:
         return spoil_bytes(data, generator)
     if name.endswith(".npy"):
-        return formats.spoilnpy_bytes(data, generator)
+        return formats.spoil_npy(data, generator)
     return (
         mutants.spoil_table(data.decode(), generator) if name.endswith(".csv") else spoil_state(name, data, generator)
     )
