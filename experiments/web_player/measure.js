@@ -1,7 +1,6 @@
 // Page side of run.py: times an engine of the player, or ONNX Runtime Web, on poses whose faces change or stand.
 
-import { fetchCharacter } from './character.js';
-import { FACIAL_SIZE } from './pose.js';
+// Modules are imported within functions, so that the text of this one can be evaluated in a page that lacks it.
 
 /** @param {number[]} sorted @param {number} share */
 const quantile = (sorted, share) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
@@ -30,6 +29,8 @@ async function time(draw, poses, seconds) {
  */
 export async function measure({ engine: name, character: address, options, poses: given, still, seconds }) {
   const began = performance.now();
+  const { fetchCharacter } = await import('./character.js');
+  const { FACIAL_SIZE } = await import('./pose.js');
   const character = await fetchCharacter(address);
   const kinds = { wasm: './engines/wasm.js', webgpu: './engines/webgpu.js', native: './engines/native.js' };
   const engine = await (await import(kinds[name]))[name].create(character, options);
@@ -48,7 +49,7 @@ export async function measure({ engine: name, character: address, options, poses
 export async function measureOnnx({ model, poses: given, seconds }) {
   const began = performance.now();
   const ort = await import('./ort/ort.wasm.min.mjs');
-  ort.env.wasm.wasmPaths = new URL('./ort/', import.meta.url).href;
+  ort.env.wasm.wasmPaths = new URL('./ort/', document.baseURI).href;
   ort.env.wasm.numThreads = 1; // threads need isolation headers, which a static host rarely sends
   const session = await ort.InferenceSession.create(model, { executionProviders: ['wasm'] });
   const poses = given.map((pose) => Float32Array.from(pose));

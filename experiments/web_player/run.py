@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from playwright.sync_api import Page, sync_playwright
+from unwatched import UnwatchedPage
 
 from thadistill.data.poses import sample_poses
 from thadistill.export.onnx import export_onnx
@@ -148,6 +149,7 @@ def main() -> None:
         opened = {name: open_students([str(folder)])[0] for name, folder in named.items()}
         characters = {f"characters/{student.file}": student.pack() for student in opened.values()}
         write_site(player_files() | characters | {INDEX: index_of({})}, site)
+        shutil.copy(HERE / "measure.js", site / "measure.js")
         (site / "empty.html").write_text("<!doctype html><title>measured</title>")
         onnx_runtime(site / "ort")
         for name, student in opened.items():
@@ -160,15 +162,14 @@ def main() -> None:
         plain = driver.chromium.launch(executable_path=given.chromium, args=FLAGS)
         software = driver.chromium.launch(executable_path=given.chromium, args=[*FLAGS, *WEBGPU_FLAGS])
         pages: dict[str, Page] = {}
-        for kind, browser in (("static", plain), ("served", plain), ("onnx", plain), ("gpu", software)):
+        for kind, browser in (("static", plain), ("onnx", plain), ("gpu", software)):
             pages[kind] = browser.new_page()
-            pages[kind].route("**/measure.js", lambda route: route.fulfill(path=HERE / "measure.js"))
-            pages[kind].goto(f"{address['static']}empty.html" if kind != "served" else f"{address['served']}pose.js")
+            pages[kind].goto(f"{address['static']}empty.html")
         # a file of the server's in place of the player, which would draw its idle motion while others are timed
-        pages["served"].evaluate(
-            "(name) => document.head.append(Object.assign(document.createElement('meta'), "
-            "{ name: 'thadistill-native', content: name }))",
-            NATIVE,
+        own = stack.enter_context(UnwatchedPage(given.chromium, f"{address['served']}pose.js", FLAGS))
+        own.evaluate(
+            "document.head.append(Object.assign(document.createElement('meta'), "
+            f"{{ name: 'thadistill-native', content: {json.dumps(NATIVE)} }}))"
         )
         rounds: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for turn in range(given.rounds):
@@ -176,10 +177,20 @@ def main() -> None:
                 for label, page, engine, options, still in tasks(list(opened), name in given.webgpu and turn == 0):
                     if page == "python":
                         found = runtime_rate(student.model, poses, given.seconds)
-                    else:
-                        found = measured(
-                            pages[page], page, engine, options, still, student.file, name, poses, given.seconds
+                    elif page == "onnx":
+                        task = {"model": f"/{name}.onnx", "poses": poses.tolist(), "seconds": given.seconds}
+                        found = pages[page].evaluate(
+                            "async (task) => (await import('/measure.js')).measureOnnx(task)", task
                         )
+                    else:
+                        task = {"engine": engine, "character": f"/characters/{student.file}", "options": options}
+                        task |= {"poses": poses.tolist(), "still": still, "seconds": given.seconds}
+                        if page == "served":
+                            found = own.run_module(HERE / "measure.js", "measure", task)
+                        else:
+                            found = pages[page].evaluate(
+                                "async (task) => (await import('/measure.js')).measure(task)", task
+                            )
                     load = os.getloadavg()[0]
                     rounds.setdefault((name, label), []).append({**found, "load": load})
                     print(f"{name}, {label}: {found['fps']:.2f} frames a second ({found['detail']})", file=sys.stderr)
@@ -190,26 +201,6 @@ def main() -> None:
     write_text(given.out / "costs.json", json.dumps(costs, indent=1) + "\n")
     write_text(given.out / "table.md", table(rows, costs))
     print(json.dumps(rows))
-
-
-def measured(
-    page: Page,
-    kind: str,
-    engine: str,
-    options: dict[str, Any],
-    still: bool,
-    file: str,
-    name: str,
-    poses: torch.Tensor,
-    seconds: float,
-) -> dict[str, Any]:
-    """One engine's figures in its page."""
-    if kind == "onnx":
-        task = {"model": f"/{name}.onnx", "poses": poses.tolist(), "seconds": seconds}
-        return page.evaluate("async (task) => (await import('/measure.js')).measureOnnx(task)", task)
-    task = {"engine": engine, "character": f"/characters/{file}", "options": options, "poses": poses.tolist()}
-    task |= {"still": still, "seconds": seconds}
-    return page.evaluate("async (task) => (await import('/measure.js')).measure(task)", task)
 
 
 def cost(page: Page, file: str) -> dict[str, Any]:
