@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import statistics
 from itertools import groupby
 from pathlib import Path
 
@@ -86,10 +87,28 @@ def table(rows: list[dict[str, str]]) -> str:
             "",
             *(f"| {' | '.join(line)} |" for line in lines),
             "",
+            *(line for text in spread(rows) for line in (text, "")),
             "![quality against minutes](plot.png)",
             "",
         ]
     )
+
+
+def spread(rows: list[dict[str, str]]) -> list[str]:
+    """A line for each group of ends that differ in nothing but their seed."""
+    alike = ("recipe", "init", "student", "character", "budget_minutes", "hardware", "commit")
+    ends = sorted((row for row in rows if row["at"] == "end"), key=lambda row: [row[key] for key in alike])
+    lines = []
+    for _, group in groupby(ends, key=lambda row: [row[key] for key in alike]):
+        if len(runs := list(group)) < 3:
+            continue
+        psnr, eyes = (
+            f"{statistics.mean(values):.2f} dB (standard deviation {statistics.stdev(values):.2f})"
+            for values in ([float(row[key]) for row in runs] for key in ("psnr", "eye_mouth_psnr"))
+        )
+        what = f"{label(runs[0])} {runs[0]['character']}, {float(runs[0]['budget_minutes']):g} minutes"
+        lines.append(f"{len(runs)} seeds, {what}: `psnr` {psnr}, `eye_mouth_psnr` {eyes}.")
+    return lines
 
 
 def main() -> None:
