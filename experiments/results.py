@@ -8,7 +8,6 @@ The README's figures are these: tests/experiments/test_results_page.py fails whe
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -128,33 +127,6 @@ def latency() -> Figure:
     return Figure(f"{float(row['ms_median']):.0f} ms", spread, **where(row))
 
 
-def native(student: str) -> Figure:
-    """The rate of frames that arrive in a page from the Python runtime, as a share of the runtime's own, in one run."""
-    mine, own = (
-        row_of("web_player/results.csv", student=student, engine=engine) for engine in ("native", "runtime=reduced")
-    )
-    return Figure(f"{float(mine['fps']) / float(own['fps']):.0%}", f"medians of {mine['rounds']} rounds", **where(mine))
-
-
-def seeds() -> Figure:
-    """Five minutes of the plain command with several seeds."""
-    rows = [row for row in read_rows(HERE / "distill_speed/results.csv") if row["name"].startswith("warm5_seed")]
-    ends = [float(row["psnr"]) for row in rows if row["at"] == "end"]
-    spread = f"standard deviation {statistics.stdev(ends):.2f} over {len(ends)} seeds"
-    return Figure(f"{statistics.mean(ends):.1f} dB", spread, **where(rows[-1]))
-
-
-def wrong(name: str, unit: str) -> Callable[[], Figure]:
-    """What a run of reliability/ counted."""
-
-    def read() -> Figure:
-        rows = read_rows(HERE / f"reliability/{name}.csv")
-        counted, bad = (sum(int(float(row[key])) for row in rows) for key in (unit, "wrong"))
-        return Figure(f"{bad} of {counted}", f"seed {rows[0]['seed']}", **where(rows[0]))
-
-    return read
-
-
 DISTILL = "python experiments/distill_speed/run.py"
 WEB = "python experiments/web_player/run.py paper=DIR slim=DIR"
 CLAIMS = (
@@ -183,11 +155,6 @@ CLAIMS = (
         *(distilled("slim_warm5_crypko_00"), "or {} with `student=slim`"),
     ),
     Claim(
-        "five minutes, lambda_00, on a slower machine",
-        *("distill_speed", f"{DISTILL} warm5_seed0 --minutes 5 seed=0", seeds),
-        "On a machine with AVX2 only (Zen 3) five minutes give {} on lambda_00",
-    ),
-    Claim(
         "a recorded track of 250 seconds, `student=slim`, `runtime=reduced`",
         *("frame_rate", "python experiments/frame_rate/run.py slim_15min --track FILE", lambda: track("slim_15min")),
     ),
@@ -198,20 +165,9 @@ CLAIMS = (
     Claim("the same, the paper's size", "web_player", WEB, frame_rate("wasm, 1 worker", "paper")),
     Claim("WebAssembly against ONNX Runtime Web, the paper's size", "web_player", WEB, lambda: web_ratio("paper")),
     Claim("WebAssembly against ONNX Runtime Web, `student=slim`", "web_player", WEB, lambda: web_ratio("slim")),
-    Claim("`native` in a page against the runtime itself, the paper's size", "web_player", WEB, lambda: native("paper")),
-    Claim("the same, `student=slim`", "web_player", WEB, lambda: native("slim")),
     Claim(
         "from a tracker's packet to its frame, `student=slim`, median",
         *("latency", "python experiments/latency/run.py slim/character_model", latency),
-    ),
-    *(
-        Claim(what, "reliability", f"python experiments/reliability/{name}.py", wrong(name, unit))
-        for what, name, unit in (
-            ("spoiled files that a loader takes wrongly", "fuzz", "inputs"),
-            ("random pictures that are read wrongly", "pictures", "pictures"),
-            ("`kill -9` that harm what is kept, or leave a process", "kills", "kills"),
-            ("full disks that harm what is kept, or end in more than a line", "disks", "disks"),
-        )
     ),
 )  # fmt: skip
 
