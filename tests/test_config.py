@@ -79,7 +79,9 @@ def test_a_run_on_other_contents_of_the_same_files_is_refused(what: str, mine: P
 def test_the_same_contents_elsewhere_are_the_same_run(mine: Path, tmp_path: Path) -> None:
     shutil.copytree(mine, tmp_path / "moved" / "mine")
     assert keyed(composed(mine)) == keyed(composed(tmp_path / "moved" / "mine", "out=other", "targets=elsewhere"))
+    assert keyed(composed(mine)) == keyed(composed(mine, "trainer.log_every_n_steps=7", "trainer.accelerator=auto"))
     assert keyed(composed(mine)) != keyed(composed(mine, "seed=1"))
+    assert keyed(composed(mine)) != keyed(composed(mine, "trainer.precision=bf16-mixed"))
 
 
 def test_a_run_is_named_after_its_character(

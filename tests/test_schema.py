@@ -123,6 +123,8 @@ WRONG = [
     ("benchmark", "threads=two", "threads=two"),
     ("benchmark", "runtime=warp", "runtime=warp; expected one or more of exact"),
     ("benchmark", "runtime=eager,warp", "runtime=eager,warp"),
+    ("animate", "runtime=exact,reduced", "runtime=exact,reduced; expected one of exact, reduced"),
+    ("drive", "runtime=exact,reduced", "runtime=exact,reduced; expected one of exact, reduced"),
     ("cache", "kind=both", "kind=both"),
     ("cache", "n=-4", "n=-4"),
     ("cache", "batch=x", "batch=x"),

@@ -24,8 +24,9 @@ from thadistill.schema import check_values, schedules
 __all__ = ["character_folder", "character_name", "compose", "conf_dir", "folder_name", "keyed", "one_line"]
 
 _INITS = Path(__file__).parent / "student" / "inits"
-# keys that may change without changing the result
-_WITHOUT_EFFECT = ("out", "targets", "logger", "trainer")
+# keys of which a run continues when they change: where things go, and on what a trainer runs
+_NOT_KEYED = ("out", "targets", "logger")
+_NOT_KEYED_OF_TRAINER = ("accelerator", "devices", "num_nodes", "strategy", "log_every_n_steps", "default_root_dir")
 
 
 def folder_name(overrides: str) -> str:
@@ -158,7 +159,11 @@ def keyed(config: DictConfig) -> tuple[dict[str, Any], dict[str, str]]:
             for piece in read(value):
                 digest.update(piece)
             hashes[key] = place[name] = digest.hexdigest()[:16]
-    return {str(key): _plain(value) for key, value in content.items() if key not in _WITHOUT_EFFECT}, hashes
+    kept = {str(key): _plain(value) for key, value in content.items() if key not in _NOT_KEYED}
+    trainer = kept["trainer"] if isinstance(kept.get("trainer"), dict) else {}
+    for key in (*_NOT_KEYED_OF_TRAINER, *(key for key in trainer if key.startswith("enable_"))):
+        trainer.pop(key, None)
+    return kept, hashes
 
 
 def _plain(value: Any) -> Any:

@@ -313,6 +313,9 @@ def _check_together(config: DictConfig) -> None:
     """What two values say together."""
     if config.get("fps", 0) is None and "sink" not in config:
         raise UserError(f"fps=null; expected {RATE.expected}")
+    runtime = config.get("runtime")  # benchmark, which counts frames, compares several
+    if isinstance(runtime, str) and "," in runtime and "frames" not in config:
+        raise UserError(f"runtime={runtime}; expected one of {', '.join(RUNTIMES)}")
     mask = config.get("face_mask")  # whether prepare makes one; elsewhere a file
     if mask is not None and isinstance(mask, bool) != ("image" in config):
         raise UserError(f"face_mask={mask}; expected {'true or false' if 'image' in config else 'a PNG, or null'}")

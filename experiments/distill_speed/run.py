@@ -118,7 +118,7 @@ def points(config: DictConfig, out: Path, run: dict[str, float]) -> list[dict[st
     given = list(cached_targets(targets, finished.image))
     rows = []
     for minutes, model in [*on_the_way(config, out, run["started"]), (run["minutes"], finished)]:
-        metrics, _ = evaluate(model.compile(runtime="exact"), given, mask)
+        metrics = evaluate(model.compile(runtime="exact"), given, mask)
         rows.append({"minutes": round(minutes, 2), **{name: round(metrics[name], 4) for name in FIGURES}})
     return [{**row, "at": "end" if row is rows[-1] else "on the way"} for row in rows]
 

@@ -121,6 +121,8 @@ def make(folder: Path, number: int, seed: int) -> Case:
         options["pnginfo"] = text
     if ending == "jpg":
         options["quality"] = int(generator.integers(70, 96))
+    if ending == "avif":
+        options["quality"] = 90
     file = io.BytesIO()
     given.save(file, format={"jpg": "JPEG", "tga": "TGA", "jp2": "JPEG2000"}.get(ending, ending.upper()), **options)
     content = bytearray(file.getvalue())

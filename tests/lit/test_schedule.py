@@ -11,7 +11,7 @@ from thadistill.config import conf_dir
 from thadistill.errors import UserError
 from thadistill.lit.losses import RotatorTerms, face_loss, rotator_terms
 from thadistill.lit.schedule import PhaseWeights, Steps, WarmupCosine
-from thadistill.student.body_rotator import Motion, Posed
+from thadistill.student.body_rotator import Posed, RotatorOutput
 
 
 def paper() -> object:
@@ -84,7 +84,7 @@ def test_schedules_that_do_not_fit_are_refused() -> None:
 
 def test_terms_are_means_and_colour_is_held_against_the_posed_image() -> None:
     ones, zeros = torch.ones(2, 4, 3, 3), torch.zeros(2, 4, 3, 3)
-    motion = Motion(torch.full((2, 2, 3, 3), 0.5), torch.zeros(2, 1, 3, 3), ones * 3)
+    motion = RotatorOutput(torch.full((2, 2, 3, 3), 0.5), torch.zeros(2, 1, 3, 3), ones * 3)
     terms = rotator_terms(motion, Posed(zeros, ones), ones * 2, ones, torch.zeros(2, 2, 3, 3))
     assert [float(term) for term in terms] == [1.0, 1.0, 0.5, 1.0]
     assert float(terms.weighted(RotatorTerms(1, 2, 4, 8))) == 1 + 2 + 2 + 8

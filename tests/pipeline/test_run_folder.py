@@ -7,6 +7,7 @@ import json
 import time
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from filelock import FileLock
@@ -70,6 +71,23 @@ def test_it_holds_its_configuration_versions_and_what_loggers_were_reported(plai
     assert "commit" in about
     assert OmegaConf.load(plain / "hparams.yaml").recipe.name == "fast"  # type: ignore[union-attr]
     assert "train/lr_0" in (plain / "metrics.csv").read_text()
+
+
+class Zeroes(L.Callback):
+    """Leaves another state than the last, as BestCheckpoint may."""
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for parameter in pl_module.parameters():
+            parameter.data.zero_()
+
+
+def test_the_final_checkpoint_has_what_callbacks_left(targets: Path, tmp_path: Path) -> None:
+    """The background worker's face morpher and the tables' rows are read from it."""
+    train(tmp_path / "run", targets, f"++callbacks.end._target_={Zeroes.__module__}.Zeroes")
+    state = torch.load(tmp_path / "run" / "final.ckpt", weights_only=True)["state_dict"]
+    trained = {name: value for name, value in state.items() if name.startswith("network.")}
+    assert trained
+    assert not any(value.any() for value in trained.values())
 
 
 def test_observing_does_not_change_the_training(plain: Path, targets: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from thadistill.kernels.level import op as level
 from thadistill.kernels.level.reference import sine_linear
 from thadistill.student import BodyRotator, FaceMorpher
-from thadistill.student.body_rotator import Motion
+from thadistill.student.body_rotator import RotatorOutput
 from thadistill.student.siren import SineLayer
 
 
@@ -68,7 +68,7 @@ def test_patches_equal_the_whole_image(size: int, shape: str) -> None:
     rotator, pose = BodyRotator(*SHAPES[shape]), poses(4)
     corner = torch.tensor([[0, 0], [64 - size, 64 - size], [0, 64 - size], [(64 - size) // 8 * 4, 0]])
     whole, patch = rotator(pose), rotator.patches(pose, corner, size)
-    for name in Motion._fields:
+    for name in RotatorOutput._fields:
         for i, (top, left) in enumerate(corner.tolist()):
             expected = getattr(whole, name)[i, :, top : top + size, left : left + size]
             # folding reorders float32 sums before sines of large phases
@@ -107,7 +107,7 @@ def test_patches_of_any_size_anywhere_and_several_of_a_pose(size: int, shape: st
     for phase in range(4):
         corner = torch.tensor([[0, 0], [48, 16], [12, 32], [52, 52]]) + phase - 4 * (phase == 3)
         patch = rotator.patches(pose, corner, size)
-        for name in Motion._fields:
+        for name in RotatorOutput._fields:
             for i, first in enumerate(corner.tolist()):
                 y, x = (torch.arange(begin, begin + size).clamp(0, 63) for begin in first)
                 expected = getattr(whole, name)[i // 2][:, y[:, None], x]

@@ -122,7 +122,7 @@ def test_a_searchs_own_objectives_stand_alone() -> None:
         name: compose("distill", [f"hparams_search={name}"], with_hydra=True).hydra.sweeper.objectives
         for name in ("recipe", "student")
     }
-    assert found == {"recipe": {"psnr": "maximize"}, "student": {"psnr": "maximize", "student_ms": "minimize"}}
+    assert found == {"recipe": {"val_psnr": "maximize"}, "student": {"val_psnr": "maximize", "student_ms": "minimize"}}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "hparams_search").glob("*.yaml")))

@@ -25,7 +25,7 @@ from thadistill.pose import FACIAL_SIZE
 from thadistill.runtime.region import tiles_of
 from thadistill.runtime.visible import BORDER, TILE
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
-from thadistill.student.body_rotator import Motion
+from thadistill.student.body_rotator import RotatorOutput
 from thadistill.teacher import Teacher
 
 FACE_FIGURES = ("face_psnr", "eye_mouth_psnr")
@@ -138,7 +138,7 @@ class Comparison:
             pose, target = given.to(device), type(target)(*(x.to(device) for x in target))
             out = student(pose)
             if self.partner is None:
-                posed = network.render(Motion(out.grid_change, out.alpha, out.color_change), target.face_morphed)
+                posed = network.render(RotatorOutput(out.grid_change, out.alpha, out.color_change), target.face_morphed)
                 face = STUDENT_FACE_REGION.crop(target.face_morphed)
                 out = out._replace(posed=posed.blended, warped=posed.warped, face=face)
             metrics.update(out, target, torch.tensor([index]))

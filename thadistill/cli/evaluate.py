@@ -1,4 +1,4 @@
-"""thadistill evaluate: a student against its teacher on poses it never trained on."""
+"""thadistill evaluate: a student against its teacher on random poses, or those of a file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(config: DictConfig, out: Path) -> float:
     with progress_bar() as bar:
         task = bar.add_task("evaluation", total=len(poses), note="")
         targets = live_targets(teacher, image, poses, device)
-        metrics, _ = evaluate(model, targets, mask, config.perceptual, lambda done: bar.update(task, completed=done))
+        metrics = evaluate(model, targets, mask, config.perceptual, lambda done: bar.update(task, completed=done))
     rows = metrics.pop("per_pose")
     grid = quality_grid(
         model, lambda index: next(iter(live_targets(teacher, image, poses[index : index + 1], device))), rows

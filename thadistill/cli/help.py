@@ -13,7 +13,7 @@ from thadistill.files import conf_dir
 
 VERBS = {
     "assets": "list or fetch weights, sample characters, the face tracker, LPIPS's networks",
-    "prepare": "check a picture and bring it to the input rules",
+    "prepare": "a picture as you have it to a character folder: cut out, framed, with its face mask",
     "cache": "teacher targets to disk",
     "train": "one LightningModule (module=face_morpher|body_rotator|teacher)",
     "distill": "all of it: cache, face morpher, body rotator, evaluation",

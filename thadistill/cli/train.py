@@ -1,4 +1,4 @@
-"""thadistill train: one LightningModule, a student's on cached targets, a teacher's on triples; what sweeps run."""
+"""thadistill train: one LightningModule, a student's on cached targets, a teacher's on triples."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def run(config: DictConfig, out: Path) -> float:
         psnr = train_one(config, out, STARTED)
     about = {"module": config.module, "recipe": config.recipe.name, "seed": config.seed}
     if FIRST_PROCESS:
-        write_json(out / "metrics.json", {"psnr": psnr, **about, "overrides": given_overrides()})
+        write_json(out / "metrics.json", {"val_psnr": psnr, **about, "overrides": given_overrides()})
     return psnr

@@ -1,4 +1,4 @@
-"""DistillDataModule: target caches to training and validation batches of one student network."""
+"""DistillDataModule: an endless training stream and a validation set, of a student's targets or a teacher's triples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from thadistill.warp import position_grid
 
 
 class DistillDataModule(L.LightningDataModule):
-    """Training batches from one cache, validation poses from another.
+    """Training batches from a stream, validation poses one by one.
 
     Args:
         train: makes the endless training stream; called with ``seed`` and ``start``.

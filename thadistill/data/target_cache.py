@@ -184,8 +184,8 @@ class TargetCache:
                 ) from None
         return arrays
 
-    def open(self, count: int | None = None, device: torch.device | str | None = None) -> Targets:
-        """The first ``count`` poses (all, if None): mapped from disk, or copied to ``device``.
+    def open(self, count: int | None = None) -> Targets:
+        """The first ``count`` poses (all, if None), mapped from disk.
 
         Raises: UserError when there are fewer, or a shard is damaged.
         """
@@ -195,7 +195,7 @@ class TargetCache:
             raise UserError(
                 f"{self.folder} holds {available} poses; expected {count}: run the same command to build them"
             )
-        return Targets(self, count, device)
+        return Targets(self, count)
 
 
 class Targets:
@@ -204,8 +204,8 @@ class Targets:
     ``face_of`` numbers the faces: poses in a row of one face have one number, and ``first_of`` their first.
     """
 
-    def __init__(self, cache: TargetCache, count: int, device: torch.device | str | None) -> None:
-        self._cache, self._device, self._shard = cache, device, cache.shard
+    def __init__(self, cache: TargetCache, count: int) -> None:
+        self._cache, self._shard = cache, cache.shard
         self._faces: Tensor | None = None
         self._shards: dict[str, list[Tensor]] = {name: [] for name in FIELDS[cache.key.kind]}
         self.count = 0
@@ -214,9 +214,7 @@ class Targets:
     def _take(self, count: int) -> None:
         for index in range(len(self._shards["pose"]), -(-count // self._shard)):
             for name, array in self._cache.read_shard(index).items():
-                shards = self._shards[name]
-                tensor = torch.from_numpy(array)
-                shards.append(tensor if self._device is None else tensor.to(self._device))
+                self._shards[name].append(torch.from_numpy(array))
         self.count = count
         self.pose: Float[Tensor, "n 45"] = torch.cat(self._shards["pose"])[:count]
         facial = self.pose[:, POSE_PARAMETERS.facial]
@@ -241,10 +239,9 @@ class Targets:
     def __len__(self) -> int:
         return self.count
 
-    def get(self, name: str, index: int, region: tuple[slice, slice] | None = None) -> Tensor:
-        """Field ``name`` of one pose as float32 [c, h, w], or only a (rows, columns) region of it."""
-        value = self._shards[name][index // self._shard][index % self._shard]
-        return (value if region is None else value[:, region[0], region[1]]).float()
+    def get(self, name: str, index: int) -> Tensor:
+        """Field ``name`` of one pose as float32 [c, h, w]."""
+        return self._shards[name][index // self._shard][index % self._shard].float()
 
     @property
     def faces(self) -> Float[Tensor, "m 4 192 192"]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from thadistill.drive.video import Sink, opaque
+from thadistill.drive.video import FrameWriter, opaque
 from thadistill.metrics.pictures import comparison
 from thadistill.runtime import Runtime
 from thadistill.teacher import Teacher
@@ -35,7 +35,9 @@ def side_by_side(
         yield opaque(rgb)
 
 
-def write_frames(made: Iterable[np.ndarray], sink: Sink, done: Callable[[int], object] = lambda _: None) -> int:
+def write_frames(
+    made: Iterable[np.ndarray], writer: FrameWriter, done: Callable[[int], object] = lambda _: None
+) -> int:
     """Writes frames while the next are being made; returns how many. ``done`` gets their number after each.
 
     Memory does not grow with their number: at most four wait. An error of either side ends both, and is raised.
@@ -48,15 +50,15 @@ def write_frames(made: Iterable[np.ndarray], sink: Sink, done: Callable[[int], o
         nonlocal count
         try:
             while (frame := waiting.get()) is not None:
-                sink.write(frame)
+                writer.write(frame)
                 count += 1
         except BaseException as error:
             failed.append(error)
             while waiting.get() is not None:  # the other side may be waiting for room
                 pass
 
-    writer = threading.Thread(target=write, name="video writer", daemon=True)
-    writer.start()
+    thread = threading.Thread(target=write, name="video writer", daemon=True)
+    thread.start()
     try:
         for frame in made:
             if failed:
@@ -65,7 +67,7 @@ def write_frames(made: Iterable[np.ndarray], sink: Sink, done: Callable[[int], o
             done(count)
     finally:
         waiting.put(None)
-        writer.join()
+        thread.join()
     if failed:
         raise failed[0]
     done(count)

@@ -46,7 +46,7 @@ FORMATS = {
 
 
 @runtime_checkable
-class Sink(Protocol):
+class FrameWriter(Protocol):
     """Takes frames in order.
 
     ``number`` counts them from 0; where a live character left some out, the frame before stays for as long.
@@ -58,7 +58,7 @@ class Sink(Protocol):
 @contextlib.contextmanager
 def open_video(
     out: str | Path, fps: float, background: np.ndarray | None = None, sound: Path | None = None
-) -> Iterator[Sink]:
+) -> Iterator[FrameWriter]:
     """A file that takes frames; it appears under its name, whole, once the block has ended without an error.
 
     Args:

@@ -21,7 +21,7 @@ from thadistill.lit.schedule import LearningRate
 from thadistill.metrics.flow import grid_change_epe_px, visible_pixels
 from thadistill.metrics.image import psnr
 from thadistill.pose import FACIAL_SIZE, POSE_SIZE
-from thadistill.student.body_rotator import BodyRotator, Motion, Posed
+from thadistill.student.body_rotator import BodyRotator, Posed, RotatorOutput
 from thadistill.student.siren import SineLayer
 from thadistill.warp import blend
 
@@ -121,12 +121,12 @@ class BodyRotatorModule(StudentModule):
         """A copy of the network as it is used and saved."""
         return copy.deepcopy(self.network)
 
-    def pose(self, batch: BodyBatch) -> tuple[Motion, Posed]:
+    def pose(self, batch: BodyBatch) -> tuple[RotatorOutput, Posed]:
         """The student's motion and images on the batch's patches."""
         motion = self.network.patches(batch.pose, batch.corner, batch.posed.shape[-1])
         return motion, self._posed(batch, motion)
 
-    def _posed(self, batch: BodyBatch, motion: Motion) -> Posed:
+    def _posed(self, batch: BodyBatch, motion: RotatorOutput) -> Posed:
         warped = self._warp(batch, motion.grid_change)
         return Posed(warped, blend(motion.alpha, motion.color_change, warped))
 

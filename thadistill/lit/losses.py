@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from thadistill.student.body_rotator import Motion, Posed
+from thadistill.student.body_rotator import Posed, RotatorOutput
 
 
 class RotatorTerms(NamedTuple):
@@ -25,7 +25,7 @@ class RotatorTerms(NamedTuple):
 
 
 def rotator_terms(
-    motion: Motion,
+    motion: RotatorOutput,
     posed: Posed,
     target_posed: Float[Tensor, "n 4 h w"],
     target_warped: Float[Tensor, "n 4 h w"],

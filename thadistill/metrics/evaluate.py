@@ -49,21 +49,19 @@ def evaluate(
     perceptual: Sequence[str] = (),
     report: Callable[[int], None] = lambda done: None,
     watch: Callable[[StudentOutput, TargetOutput], None] = lambda out, target: None,
-) -> tuple[dict[str, Any], list[Tensor]]:
-    """Quality of ``model``: ``metrics.json``'s content with a ``per_pose`` list, and the poses.
+) -> dict[str, Any]:
+    """Quality of ``model``: ``metrics.json``'s content with a ``per_pose`` list.
 
     ``report`` gets how many poses are done; ``watch`` sees each pose's output and its target.
     """
     metrics = QualityMetrics(face_mask, perceptual=tuple(perceptual), per_pose=True)
-    poses = []
     for index, (pose, target) in enumerate(targets):
         with torch.inference_mode():
             out = model(pose)
             metrics.update(out, target, torch.tensor([index]))
             watch(out, target)
-        poses.append(pose[0].cpu())
         report(index + 1)
-    return metrics.compute(), poses
+    return metrics.compute()
 
 
 def worst_and_best(rows: Sequence[dict[str, Any]], count: int = 4) -> list[int]:

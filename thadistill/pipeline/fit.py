@@ -183,7 +183,6 @@ def fit(
     saving = ModelCheckpoint(
         folder, save_last=True, save_top_k=0, train_time_interval=SAVE_EVERY, enable_version_counter=False
     )
-    final = ModelCheckpoint(folder, filename="final", save_on_train_epoch_end=True, enable_version_counter=False)
     kept = []
     if config.keep_every is not None:
         every = timedelta(minutes=config.keep_every)
@@ -208,7 +207,7 @@ def fit(
     trainer: L.Trainer = hydra.utils.instantiate(
         config.trainer,
         logger=made,
-        callbacks=[*needed, saving, final, *kept, progress, *configured],
+        callbacks=[*needed, saving, *kept, progress, *configured],
         default_root_dir=folder,
         **settings,
     )
@@ -225,8 +224,8 @@ def fit(
         raise KeyboardInterrupt from None  # Lightning's answer to Ctrl-C
     finally:
         finish(trainer.loggers)
-    if trainer.fast_dev_run:  # type: ignore[attr-defined] # Lightning leaves its checkpoints out
-        trainer.save_checkpoint(folder / "final.ckpt")
+    # not a ModelCheckpoint's: callbacks may bring back a better state when all batches are through, as BestCheckpoint does
+    trainer.save_checkpoint(folder / "final.ckpt")
     module.eval()
     return trainer
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from thadistill.console import progress_bar
 from thadistill.data.character import Character
-from thadistill.data.target_cache import Targets
 from thadistill.devices import trainer_device
 from thadistill.files import write_csv, write_json, write_text
 from thadistill.images import save_face_mask, save_png
@@ -28,7 +27,7 @@ from thadistill.pipeline.run_folder import RunFolder
 from thadistill.pipeline.steps import Trained
 from thadistill.pipeline.targets import budget_of
 from thadistill.student import CharacterModel
-from thadistill.student.body_rotator import Motion
+from thadistill.student.body_rotator import RotatorOutput
 from thadistill.teacher import Teacher
 
 
@@ -41,7 +40,7 @@ def finish(
     save_face_mask(trained.mask, model.save(out / "character_model") / "face_mask.png")
     with run.step("evaluation") as step:
         step["detail"] = f"{len(trained.evaluation)} poses"
-        metrics, grid = _evaluate(config, model, trained.evaluation, character.image, trained.mask)
+        metrics, grid = _evaluate(config, model, trained, character.image)
     if config.evaluation.speed:
         with run.step("frame rate") as step:
             speed = student_frame_rate(model, config.evaluation.runtime)
@@ -54,11 +53,11 @@ def finish(
 def _evaluate(
     config: DictConfig,
     model: CharacterModel,
-    evaluation: Targets,
+    trained: Trained,
     image: Float[Tensor, "4 512 512"],
-    mask: Float[Tensor, "1 512 512"],
 ) -> tuple[dict[str, Any], Image.Image]:
-    place = model.image.device
+    """Figures on the evaluation poses; ``val_psnr``, on the validation poses, is what a search may choose by."""
+    evaluation, mask, place = trained.evaluation, trained.mask, model.image.device
     alone, unmoved = [], []
     folded = model.compile(runtime="folded")  # the same but for rounding, several times faster on a CPU
 
@@ -66,16 +65,17 @@ def _evaluate(
         return StudentOutput(*(value.cpu() for value in folded(pose.to(place))))
 
     def watch(out: StudentOutput, target: TargetOutput) -> None:
-        motion = Motion(out.grid_change, out.alpha, out.color_change)
+        motion = RotatorOutput(out.grid_change, out.alpha, out.color_change)
         alone.append(psnr(model.body_rotator.render(motion, target.face_morphed).blended, target.posed))
         unmoved.append(psnr(target.face_morphed, target.posed))
 
     given = cached_targets(evaluation, image)
     with progress_bar() as bar:
         task = bar.add_task("evaluation", total=len(evaluation), note="")
-        metrics, _ = evaluate(
+        metrics = evaluate(
             student, given, mask, config.evaluation.perceptual, lambda done: bar.update(task, completed=done), watch
         )
+    metrics["val_psnr"] = evaluate(student, cached_targets(trained.validation, image), mask)["psnr"]
     metrics["psnr_teacher_face"] = float(torch.cat(alone).mean())
     metrics["psnr_unmoved"] = float(torch.cat(unmoved).mean())
     return metrics, quality_grid(student, lambda index: cached_target(evaluation, image, index), metrics["per_pose"])

@@ -32,6 +32,7 @@ class Trained(NamedTuple):
     face: FaceMorpher
     body: BodyRotator
     mask: Float[Tensor, "1 512 512"]
+    validation: Targets
     evaluation: Targets
 
 
@@ -43,7 +44,7 @@ def one_by_one(run: RunFolder, config: DictConfig, character: Character, sets: T
     face, mask = face_morpher_step(run, config, character, targets, lambda: share, out / "face")
     comparison = Comparison(character.image, targets["validation"], mask, face, sets.teacher)
     body = _body_rotator_step(run, config, character, targets, sets.budget, out, comparison)
-    return Trained(face, body, mask, targets["evaluation"])
+    return Trained(face, body, mask, targets["validation"], targets["evaluation"])
 
 
 def with_worker(
@@ -69,7 +70,7 @@ def with_worker(
     cache, wanted = sets.cache("evaluation"), config.evaluation.poses
     if len(cache) < wanted:
         console.print(f"the budget was short: evaluated on {len(cache)} of evaluation.poses={wanted}")
-    return Trained(face, body, mask, cache.open(min(len(cache), wanted)))
+    return Trained(face, body, mask, targets["validation"], cache.open(min(len(cache), wanted)))
 
 
 def _body_rotator_step(

@@ -1,7 +1,7 @@
 """The student: face morpher and body rotator, together one character's model."""
 
-from thadistill.student.body_rotator import BodyRotator, Motion, Posed
+from thadistill.student.body_rotator import BodyRotator, Posed, RotatorOutput
 from thadistill.student.character_model import CharacterModel
 from thadistill.student.face_morpher import FaceMorpher
 
-__all__ = ["BodyRotator", "CharacterModel", "FaceMorpher", "Motion", "Posed"]
+__all__ = ["BodyRotator", "CharacterModel", "FaceMorpher", "Posed", "RotatorOutput"]

@@ -20,15 +20,15 @@ from thadistill.student.siren import SineLayer, last_linear, planes
 from thadistill.warp import axis_positions, blend, position_grid, resize, warp
 
 
-class Motion(NamedTuple):
-    """What the body rotator says of every pixel."""
+class RotatorOutput(NamedTuple):
+    """What the body rotator gives for every pixel."""
 
     grid_change: Float[Tensor, "n 2 h w"]
     alpha: Float[Tensor, "n 1 h w"]
     color_change: Float[Tensor, "n 4 h w"]
 
     @classmethod
-    def split(cls, channels: Float[Tensor, "n 7 h w"]) -> Motion:
+    def split(cls, channels: Float[Tensor, "n 7 h w"]) -> RotatorOutput:
         """Names the network's seven channels, in the order of the published files."""
         return cls(channels[:, :2], channels[:, 2:3], channels[:, 3:])
 
@@ -93,7 +93,7 @@ class BodyRotator(nn.Module):
             )
         self.last_linear = last_linear(scaled[-1], 7)
 
-    def forward(self, pose: Float[Tensor, "n 45"]) -> Motion:
+    def forward(self, pose: Float[Tensor, "n 45"]) -> RotatorOutput:
         """The whole image, layer by layer as the published network computes it."""
         x = None
         for size, layers in zip(self.sizes, self.siren_layers, strict=True):
@@ -101,17 +101,17 @@ class BodyRotator(nn.Module):
             x = torch.cat([*([] if x is None else [resize(x, size, size)]), *given], dim=1)
             for layer in cast(nn.ModuleList, layers):
                 x = layer(x)
-        return Motion.split(self.last_linear(x))
+        return RotatorOutput.split(self.last_linear(x))
 
-    def patches(self, pose: Float[Tensor, "m 45"], corner: Int[Tensor, "n 2"], size: int) -> Motion:
+    def patches(self, pose: Float[Tensor, "m 45"], corner: Int[Tensor, "n 2"], size: int) -> RotatorOutput:
         """The same values on patches of the image: see :meth:`patch_channels`."""
         return self.motion(self.patch_channels(pose, corner, size))
 
     @staticmethod
-    def motion(channels: Float[Tensor, "n p 7"]) -> Motion:
+    def motion(channels: Float[Tensor, "n p 7"]) -> RotatorOutput:
         """What the channels of patches, as :meth:`patch_channels` gives them, say."""
         side = math.isqrt(channels.shape[1])
-        return Motion.split(channels.transpose(1, 2).unflatten(2, (side, side)))
+        return RotatorOutput.split(channels.transpose(1, 2).unflatten(2, (side, side)))
 
     def patch_channels(
         self, pose: Float[Tensor, "m 45"], corner: Int[Tensor, "n 2"], size: int
@@ -150,7 +150,7 @@ class BodyRotator(nn.Module):
         return x
 
     @staticmethod
-    def render(motion: Motion, image: Float[Tensor, "n 4 h w"]) -> Posed:
+    def render(motion: RotatorOutput, image: Float[Tensor, "n 4 h w"]) -> Posed:
         """Warps the character image (face pasted) and paints: (1 - alpha) * warped + alpha * colour change."""
         warped = warp(image, motion.grid_change)
         return Posed(warped, blend(motion.alpha, motion.color_change, warped))

@@ -107,7 +107,8 @@ def _alone(job: Job, record: Path, state: dict[str, Any]) -> Result:
     minutes = (time.monotonic() - started) / 60
     write_json(record, {**state, "status": "failed" if error else "done", "error": error, "minutes": round(minutes, 3)})
     metrics = {} if error else _metrics(job)
-    psnr = f", psnr {metrics['psnr']:.2f} dB" if isinstance(metrics.get("psnr"), float) else ""
+    quality = next((name for name in ("psnr", "val_psnr") if isinstance(metrics.get(name), float)), None)
+    psnr = f", {quality} {metrics[quality]:.2f} dB" if quality else ""
     print(
         f"{job.label}: {f'FAILED, {error}' if error else f'done in {minutes:.1f} minutes{psnr}'}",
         file=sys.stderr,

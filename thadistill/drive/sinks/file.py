@@ -9,8 +9,7 @@ from types import TracebackType
 import numpy as np
 
 from thadistill.drive.sinks.base import Shown
-from thadistill.drive.video import Sink as Video
-from thadistill.drive.video import open_video
+from thadistill.drive.video import FrameWriter, open_video
 
 
 class FileSink:
@@ -29,7 +28,7 @@ class FileSink:
         self.fps = fps
         self._opened = open_video(out, fps, background)
         self._stack = contextlib.ExitStack()
-        self._video: Video | None = None
+        self._video: FrameWriter | None = None
         self._began = 0.0
         self._last = -1  # the number of the last frame written
         self._failed: BaseException | None = None

@@ -162,7 +162,7 @@ def match_patches(
     """:func:`thadistill.lit.losses.rotator_terms` of patches, in one pass; None where there is no kernel for it.
 
     Args:
-        channels: the student's, for each pixel of a patch: see Motion. weights: of the four terms.
+        channels: the student's, for each pixel of a patch: see RotatorOutput. weights: of the four terms.
         posed, grid_change: the targets, which the image is warped by as well.
         image, insets, which, inset_corner, corner: see :func:`warp_patches`.
 
