@@ -11,7 +11,7 @@ import threading
 import time
 
 _VARIABLE = "THADISTILL_JOB_OF"  # the process that waits for this one
-_LOOK_EVERY, _PATIENCE = 0.5, 15.0  # seconds
+_LOOK_EVERY, _PATIENCE = 0.5, 3.0  # seconds: five after its parent, a job is gone
 
 
 def environment_of_job() -> dict[str, str]:
@@ -22,7 +22,8 @@ def environment_of_job() -> dict[str, str]:
 def end_with_parent() -> None:
     """Where this process is a sweep's job: watches its parent from a thread, and is interrupted when that is gone.
 
-    An interruption saves what there is; what has not ended by it after some seconds is killed. A thread, not a signal of
+    An interruption saves what there is; what has not ended by it after some seconds is killed,
+    which costs no more than what was not saved yet. A thread, not a signal of
     the kernel's, as that exists on Linux only and follows the parent's thread.
     """
     parent = os.environ.pop(_VARIABLE, None)

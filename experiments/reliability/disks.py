@@ -97,7 +97,7 @@ def fill(verb: str, disks: int, seed: int) -> dict[str, object]:
 def run(disks: int, seed: int, verbs: list[str]) -> bool:
     """Fills and judges; whether all was well."""
     rows = share_out(disks, seed, verbs, fill)
-    if disks >= FULL and verbs == list(FILLED):
+    if disks * len(FILLED) >= FULL * len(verbs):  # as many of each as a whole run has
         record("disks", rows, seed)
     return not any(row["wrong"] for row in rows)
 

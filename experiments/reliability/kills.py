@@ -60,7 +60,7 @@ def kill(verb: str, kills: int, seed: int) -> dict[str, object]:
 def run(kills: int, seed: int, verbs: list[str]) -> bool:
     """Kills and judges; whether all was well."""
     rows = share_out(kills, seed, verbs, kill)
-    if kills >= FULL and verbs == list(VERBS):
+    if kills * len(VERBS) >= FULL * len(verbs):  # as many of each as a whole run has
         record("kills", rows, seed)
     return not any(row["orphans"] or row["wrong"] for row in rows)
 

@@ -26,14 +26,17 @@ _ABOUT = ("seed", "hardware", "commit", "date")
 
 
 def record(name: str, rows: Sequence[Mapping[str, Any]], seed: int) -> None:
-    """Writes ``NAME.csv``, with what the run was made with in each row, and ``table.md``."""
+    """Writes ``NAME.csv``, with what the run was made with in each row, and ``table.md``; what was not run again stays."""
     about = {
         "seed": seed,
         "hardware": hardware(torch.device("cpu")),
         "commit": _COMMIT,
         "date": time.strftime("%Y-%m-%d"),
     }
-    write_csv(HERE / f"{name}.csv", [{**row, **about} for row in rows])
+    (first,) = {next(iter(row)) for row in rows}
+    made = {row[first]: {**row, **about} for row in rows}
+    before = {row[first]: row for row in read_rows(HERE / f"{name}.csv")}
+    write_csv(HERE / f"{name}.csv", [*({**before, **made}).values()])
     write_text(HERE / "table.md", table())
 
 
@@ -48,8 +51,8 @@ def table() -> str:
         total = [f"**{sums[column]}**" if column in _COUNTED else "" for column in columns]
         parts += [
             f"## {title}",
-            f"**{sums[unit]} {unit}, {sums['wrong']} wrong.** Seed {rows[0]['seed']}, commit {rows[0]['commit']}, "
-            f"{rows[0]['date']}, {rows[0]['hardware']}.",
+            f"**{sums[unit]} {unit}, {sums['wrong']} wrong.** Seed {rows[0]['seed']}, commit "
+            f"{', '.join(dict.fromkeys(row['commit'] for row in rows))}, {rows[0]['date']}, {rows[0]['hardware']}.",
             markdown(columns, [*([row[column] for column in columns] for row in rows), ["all", *total[1:]]]),
         ]
     return "\n\n".join(parts) + "\n"
