@@ -132,16 +132,17 @@ def finish(verb: str, folder: Path, log: Path) -> float:
 def orphans(group: int, seconds: float = 5.0) -> list[str]:
     """Command lines of the processes of a session that are still there after some seconds; they are ended then."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return []
+    while (running := _running(group)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    listed = subprocess.run(["ps", "-o", "args=", "-s", str(group)], capture_output=True, text=True)
     with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
-    return [line[:300] for line in listed.stdout.splitlines()] or ["?"]
+    return running
+
+
+def _running(session: int) -> list[str]:
+    """What runs in a session; processes that have ended, and that nobody has asked for their status, do not."""
+    listed = subprocess.run(["ps", "-o", "stat=,args=", "-s", str(session)], capture_output=True, text=True)
+    return [line[:300] for line in listed.stdout.splitlines() if not line.startswith("Z")]
 
 
 def difference(verb: str, folder: Path, plain: Path) -> str | None:
