@@ -127,7 +127,35 @@ def latency() -> Figure:
     return Figure(f"{float(row['ms_median']):.0f} ms", spread, **where(row))
 
 
-DISTILL = "python experiments/distill_speed/run.py"
+def native(student: str) -> Figure:
+    """The rate of frames that arrive in a page from the Python runtime, as a share of the runtime's own, in one run."""
+    mine, own = (
+        row_of("web_player/results.csv", student=student, engine=engine) for engine in ("native", "runtime=reduced")
+    )
+    return Figure(f"{float(mine['fps']) / float(own['fps']):.0%}", f"medians of {mine['rounds']} rounds", **where(mine))
+
+
+def wrong(name: str, unit: str) -> Callable[[], Figure]:
+    """What a run of reliability/ counted."""
+
+    def read() -> Figure:
+        rows = read_rows(HERE / f"reliability/{name}.csv")
+        counted, bad = (sum(int(float(row[key])) for row in rows) for key in (unit, "wrong"))
+        return Figure(f"{bad} of {counted}", f"seed {rows[0]['seed']}", **where(rows[0]))
+
+    return read
+
+
+def rerun(name: str) -> str:
+    """The command of a run of distill_speed, from what its row says of it."""
+    given = dict(
+        part.split("=", 1) for part in row_of("distill_speed/results.csv", name=name, at="end")["overrides"].split()
+    )
+    minutes, keep = (f"{float(given.pop(key)):g}" for key in ("budget_minutes", "keep_every"))
+    rest = "".join(f" {key}={value}" for key, value in given.items())
+    return f"python experiments/distill_speed/run.py {name} --minutes {minutes} --keep {keep}{rest}"
+
+
 WEB = "python experiments/web_player/run.py paper=DIR slim=DIR"
 CLAIMS = (
     Claim(
@@ -142,16 +170,16 @@ CLAIMS = (
     Claim("the paper's students", "table5_student_quality", "", published, "The paper's students have {} after 30 hours"),
     Claim(
         "five minutes, lambda_00",
-        *("distill_speed", f"{DISTILL} warm5 --minutes 5", distilled("warm5"), "Five minutes give {}."),
+        *("distill_speed", rerun("warm5"), distilled("warm5"), "Five minutes give {}."),
     ),
     Claim(
         "five minutes, crypko_00",
-        *("distill_speed", f"{DISTILL} warm5_crypko_00 --minutes 5 character=crypko_00", distilled("warm5_crypko_00")),
+        *("distill_speed", rerun("warm5_crypko_00"), distilled("warm5_crypko_00")),
         "On crypko_00 they give {}",
     ),
     Claim(
         "five minutes, crypko_00, `student=slim`",
-        *("distill_speed", f"{DISTILL} slim_warm5_crypko_00 --minutes 5 character=crypko_00 student=slim"),
+        *("distill_speed", rerun("slim_warm5_crypko_00")),
         *(distilled("slim_warm5_crypko_00"), "or {} with `student=slim`"),
     ),
     Claim(
@@ -165,9 +193,20 @@ CLAIMS = (
     Claim("the same, the paper's size", "web_player", WEB, frame_rate("wasm, 1 worker", "paper")),
     Claim("WebAssembly against ONNX Runtime Web, the paper's size", "web_player", WEB, lambda: web_ratio("paper")),
     Claim("WebAssembly against ONNX Runtime Web, `student=slim`", "web_player", WEB, lambda: web_ratio("slim")),
+    Claim("`native` in a page against the runtime itself, the paper's size", "web_player", WEB, lambda: native("paper")),
+    Claim("the same, `student=slim`", "web_player", WEB, lambda: native("slim")),
     Claim(
         "from a tracker's packet to its frame, `student=slim`, median",
         *("latency", "python experiments/latency/run.py slim/character_model", latency),
+    ),
+    *(
+        Claim(what, "reliability", f"python experiments/reliability/{name}.py", wrong(name, unit))
+        for what, name, unit in (
+            ("spoiled files that a loader takes wrongly", "fuzz", "inputs"),
+            ("random pictures that are read wrongly", "pictures", "pictures"),
+            ("`kill -9` that harm what is kept, or leave a process", "kills", "kills"),
+            ("full disks that harm what is kept, or end in more than a line", "disks", "disks"),
+        )
     ),
 )  # fmt: skip
 
