@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from thadistill.drive.blendshapes import breathing
-from thadistill.drive.motion import Blinks, PoseFilter
+from thadistill.drive.motion import Blinks, PoseFilter, close_lids, moves_lids
 from thadistill.pose import POSE_PARAMETERS, POSE_SIZE
 
 State = Literal["waiting", "driven", "held", "resting"]
@@ -23,12 +23,6 @@ RETURN_EASE_S: Final = 0.2  # time constant at the beginning of that
 SILENT_S: Final = 0.25  # without a pose for this long, the last one is held
 IDLE_EASE_S: Final = 0.3  # time constant of idle motion's coming and going
 _BREATHING = POSE_PARAMETERS.index("breathing")
-_WINKS = [POSE_PARAMETERS.index(f"eye_wink_{side}") for side in ("left", "right")]
-_LIDS = [
-    POSE_PARAMETERS.index(f"eye_{morph}_{side}")
-    for morph in ("wink", "happy_wink", "relaxed")
-    for side in ("left", "right")
-]
 
 
 class Follower:
@@ -48,7 +42,7 @@ class Follower:
         self, drives: frozenset[str] = frozenset(POSE_PARAMETERS), smoothing: float = 0.0, seed: int = 0
     ) -> None:
         self._breathes = "breathing" not in drives
-        self._blind = not any(POSE_PARAMETERS[index] in drives for index in _LIDS)
+        self._blind = not moves_lids(drives)
         self._target: np.ndarray = np.zeros(POSE_SIZE)
         self._current: np.ndarray = np.zeros(POSE_SIZE)
         self._seen = self._found = self._asked = -math.inf
@@ -87,8 +81,7 @@ class Follower:
         self._blink += idle * (float(self._blind or gone) - self._blink)
         pose[_BREATHING] = max(pose[_BREATHING], self._breath * breathing(time))
         closed = self._blink * self._blinks_at.at(time)
-        for wink in _WINKS:
-            pose[wink] = max(pose[wink], closed)
+        close_lids(pose, closed)
         return torch.from_numpy(pose).float()
 
     def _welcome(self, time: float, step: float) -> float:

@@ -149,9 +149,22 @@ class Blinks:
 
 _BREATHING = POSE_PARAMETERS.index("breathing")
 _WINKS = [POSE_PARAMETERS.index(f"eye_wink_{side}") for side in ("left", "right")]
-_LIDS = [
+_LIDS = [i for i, name in enumerate(POSE_PARAMETERS) if re.match(r"eye_(wink|happy_wink|relaxed)", name)]
+_FADED = [
     i for i, name in enumerate(POSE_PARAMETERS) if re.match(r"eye_(happy_wink|relaxed|surprised|unimpressed)", name)
 ]
+
+
+def moves_lids(drives: frozenset[str]) -> bool:
+    """Whether a source that drives these parameters blinks by itself."""
+    return any(POSE_PARAMETERS[index] in drives for index in _LIDS)
+
+
+def close_lids(pose: Tensor | np.ndarray, closed: float) -> None:
+    """Closes the lids of a pose [45] in place, from 0 (as they are) to 1; lids closed twice over look wrong."""
+    pose[_FADED] *= 1 - closed
+    for wink in _WINKS:
+        pose[wink] = max(float(pose[wink]), closed)
 
 
 class Idle:
@@ -177,9 +190,8 @@ class Idle:
         if "breathing" not in drives and self.breaths > 0:
             alive[_BREATHING] = breathing(float(seconds), float(self.breaths))
         closed = self._blinks.at(seconds)
-        if "eye_wink_left" not in drives and closed > 0:
-            alive[_LIDS] *= 1 - closed  # lids closed twice over look wrong
-            alive[_WINKS] = torch.clamp(alive[_WINKS], min=closed)
+        if closed > 0 and not moves_lids(drives):
+            close_lids(alive, closed)
         return alive
 
 

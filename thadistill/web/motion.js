@@ -4,7 +4,7 @@ import { FACIAL_SIZE, LOW, POSE_SIZE, indexOf } from './pose.js';
 
 const BREATHS_PER_MINUTE = 20;
 /** Milliseconds: how a blink closes, stays closed, and opens. */
-const [CLOSING, CLOSED, OPENING] = [80, 40, 150];
+const [CLOSING, CLOSED, OPENING] = [60, 40, 120]; // as drive/motion.py has them
 /** Milliseconds in which a motion that was switched on or off gets (1 - 1/e) of the way. */
 const EASE = 250;
 /** The same for looking at the pointer: eyes are faster than heads. */

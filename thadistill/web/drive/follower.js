@@ -3,7 +3,7 @@
 import { rest } from '../pose.js';
 import { PoseFilter } from './one_euro.js';
 
-const HOLD_S = 0.7; // a face that a hand or a blur hides for this long is not lost
+const HOLD_S = 1; // a face that a hand or a blur hides for this long is not lost; as drive/follower.py has it
 const RELEASE_S = 0.5; // time constant of the way to rest
 const RETURN_S = 0.6; // after a lost face is found again, it is approached gently for this long
 const RETURN_EASE_S = 0.2; // time constant at the beginning of that
