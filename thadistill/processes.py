@@ -1,4 +1,4 @@
-"""Processes: those that a command starts end when it is gone, however it ended: a sweep's jobs, a second process."""
+"""Processes: which of a training's is the first, and that those that a command starts end when it is gone."""
 
 from __future__ import annotations
 
@@ -9,9 +9,25 @@ import pickle
 import signal
 import threading
 import time
+from collections.abc import Mapping
 
 _VARIABLE = "THADISTILL_JOB_OF"  # the process that waits for this one
-_LOOK_EVERY, _PATIENCE = 0.5, 3.0  # seconds: five after its parent, a job is gone
+_LOOK_EVERY, _PATIENCE = 0.2, 2.0  # seconds: five after its parent, a job is gone
+
+
+def is_first_process(environment: Mapping[str, str]) -> bool:
+    """Whether a process is the first of a training's, over all nodes; the others train along and neither speak nor write.
+
+    torchrun and Lightning tell it ``RANK``, SLURM ``SLURM_PROCID`` (of a batch script itself, which starts no tasks, it is
+    0 too); Lightning's own launcher ``LOCAL_RANK``, and a user of several nodes ``NODE_RANK`` or ``GROUP_RANK``.
+    """
+    for name in ("RANK", "SLURM_PROCID"):
+        if environment.get(name, "").isdigit() and not (name == "SLURM_PROCID" and "LOCAL_RANK" in environment):
+            return environment[name] == "0"
+    return all(environment.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"))
+
+
+FIRST_PROCESS = is_first_process(os.environ)
 
 
 def environment_of_job() -> dict[str, str]:

@@ -23,13 +23,12 @@ import torch
 from omegaconf import DictConfig
 
 import thadistill
-from thadistill.cli.serve import packaged_puppet
 from thadistill.config import compose
 from thadistill.data.character import Character
 from thadistill.data.poses import sample_poses
 from thadistill.devices import resolve_device
 from thadistill.errors import UserError
-from thadistill.export.web import open_students
+from thadistill.export.students import open_students, packaged_puppet
 from thadistill.files import write_csv, write_text
 from thadistill.metrics.benchmark import Candidate, measure_speeds
 from thadistill.metrics.image import psnr

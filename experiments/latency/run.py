@@ -32,7 +32,7 @@ from thadistill.drive.protocols import parse_ifacialmocap
 from thadistill.drive.recording import Recording
 from thadistill.drive.sinks import Shown
 from thadistill.drive.sources import SourceOptions, TimedPose
-from thadistill.export.web import open_students
+from thadistill.export.students import open_students
 from thadistill.files import write_csv, write_text
 from thadistill.metrics.benchmark import hardware
 from thadistill.pipeline.report import commit

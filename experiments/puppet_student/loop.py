@@ -12,10 +12,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from thadistill.cli.serve import packaged_puppet
 from thadistill.drive.animate import side_by_side
 from thadistill.drive.track import read_track
-from thadistill.export.web import open_students
+from thadistill.export.students import open_students, packaged_puppet
 from thadistill.files import replacing
 from thadistill.runtime import compile_model
 from thadistill.teacher import load_teacher

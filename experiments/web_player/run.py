@@ -30,7 +30,7 @@ from unwatched import UnwatchedPage
 from thadistill.data.poses import sample_poses
 from thadistill.export.onnx import export_onnx
 from thadistill.export.site import INDEX, index_of, player_files, write_site
-from thadistill.export.web import open_students
+from thadistill.export.students import open_students
 from thadistill.files import write_csv, write_text
 from thadistill.metrics.benchmark import hardware
 from thadistill.pipeline.report import commit

@@ -16,7 +16,7 @@ from tests.students import toy_student
 from thadistill.data.poses import sample_poses
 from thadistill.errors import UserError
 from thadistill.export.character_file import file_name, pack_character, unpack_character
-from thadistill.export.web import open_students
+from thadistill.export.students import open_students
 
 VISIBLE = np.zeros((512, 512), bool)
 VISIBLE[100:300, 64:200] = True

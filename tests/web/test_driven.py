@@ -13,7 +13,7 @@ from tests.drive.live_sources import pose_with
 from tests.students import toy_student
 from thadistill.drive.sinks import Shown, SinkOptions, open_sink
 from thadistill.drive.sinks.browser import BrowserSink
-from thadistill.export.web import open_students
+from thadistill.export.students import open_students
 from thadistill.pose import POSE_PARAMETERS
 
 from .waiting import wait_until

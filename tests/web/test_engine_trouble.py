@@ -12,7 +12,7 @@ import pytest
 
 from tests.students import toy_student
 from thadistill.export.site import player_files
-from thadistill.export.web import open_students
+from thadistill.export.students import open_students
 from thadistill.serve.app import Server, listening
 
 from .test_page import frame_of

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from omegaconf import DictConfig
 from torch import Tensor
 
-from thadistill.cli.serve import models, newest, packaged_puppet
 from thadistill.console import console, progress_bar, shown
 from thadistill.drive.animate import frames, side_by_side, write_frames
 from thadistill.drive.blendshapes import BlendshapeMapper
@@ -20,7 +19,7 @@ from thadistill.drive.soundtrack import has_sound
 from thadistill.drive.track import SOUND, VIDEO, Track, read_track
 from thadistill.drive.video import open_video, read_background
 from thadistill.errors import UserError
-from thadistill.export.web import open_students
+from thadistill.export.students import find_student
 from thadistill.images import IMAGE_SIZE
 from thadistill.runtime import compile_model
 
@@ -37,10 +36,7 @@ def run(config: DictConfig, out: Path) -> None:
         poses = _moving(read_track(config.poses, float(config.poses_fps), mapper), config)
     source = Path(config.poses)
     sound = source if source.suffix.lower() in (*SOUND, *VIDEO) and has_sound(source) else None
-    given = models(config.model)
-    if len(given) > 1:
-        raise UserError(f"model={config.model} names {len(given)} students; expected one")
-    model = open_students(given or [str(newest() or packaged_puppet())])[0].model
+    model = find_student(config.model).model
     with open_video(named, float(config.fps), laid, sound) as video:
         fast = compile_model(model, config.runtime)
         if config.side_by_side:

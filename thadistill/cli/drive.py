@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 from rich.live import Live
 from rich.text import Text
 
-from thadistill.cli.serve import models, newest, packaged_puppet
 from thadistill.console import console
 from thadistill.drive.blendshapes import BlendshapeMapper
 from thadistill.drive.live import LiveStatus, drive
@@ -22,15 +21,14 @@ from thadistill.drive.player import Player
 from thadistill.drive.sinks import SinkOptions, open_sink
 from thadistill.drive.sources import SourceOptions, open_source
 from thadistill.errors import UserError
-from thadistill.export.web import open_students
+from thadistill.export.students import find_students
 from thadistill.runtime import compile_model
 from thadistill.serve.app import can_browse
 
 
 def run(config: DictConfig, out: Path) -> None:
     """Drives until it is interrupted, or the source's file ends; then says how it went."""
-    given = models(config.model)
-    students = open_students(given or [str(newest() or packaged_puppet())])
+    students = find_students(config.model)
     if len(students) > 1 and config.sink != "browser":
         raise UserError(f"model={config.model} names {len(students)} students; expected one, or sink=browser")
     sink = open_sink(str(config.sink), _sink_options(config, students))

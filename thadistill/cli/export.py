@@ -7,7 +7,6 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from thadistill.assets import facetracking_folder
-from thadistill.cli.serve import models
 from thadistill.data.poses import load_poses
 from thadistill.errors import UserError
 from thadistill.export.site import (
@@ -19,7 +18,8 @@ from thadistill.export.site import (
     write_page,
     write_site,
 )
-from thadistill.export.web import Exported, open_students
+from thadistill.export.students import find_students
+from thadistill.export.web import Exported
 
 FORMATS = ("onnx", "web")
 
@@ -28,7 +28,7 @@ def run(config: DictConfig, out: Path) -> None:
     """Writes the form that ``format`` names into ``out``, after comparing it with the student."""
     if config.format not in FORMATS:
         raise UserError(f"format={config.format}; expected one of {', '.join(FORMATS)}")
-    students = open_students(models(config.model))
+    students = find_students(config.model)
     if config.format == "web":
         _single(students, out) if config.single else _site(students, out)
     else:

@@ -8,11 +8,11 @@ from omegaconf import DictConfig
 
 from thadistill.cli.app import STARTED
 from thadistill.cli.relaunch import relaunchable
-from thadistill.console import FIRST_PROCESS
 from thadistill.files import write_json
 from thadistill.pipeline.character import prepare_character
 from thadistill.pipeline.distill import train_one
 from thadistill.pipeline.report import given_overrides
+from thadistill.processes import FIRST_PROCESS
 
 
 def run(config: DictConfig, out: Path) -> float:

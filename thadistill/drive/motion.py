@@ -160,8 +160,8 @@ def moves_lids(drives: frozenset[str]) -> bool:
     return any(POSE_PARAMETERS[index] in drives for index in _LIDS)
 
 
-def close_lids(pose: Tensor | np.ndarray, closed: float) -> None:
-    """Closes the lids of a pose [45] in place, from 0 (as they are) to 1; lids closed twice over look wrong."""
+def close_lids(pose: Any, closed: float) -> None:
+    """Closes the lids of a pose [45], in place: 0 (as they are) to 1; lids closed twice over look wrong."""
     pose[_FADED] *= 1 - closed
     for wink in _WINKS:
         pose[wink] = max(float(pose[wink]), closed)

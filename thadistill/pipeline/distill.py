@@ -14,7 +14,7 @@ import hydra
 import torch
 from omegaconf import DictConfig
 
-from thadistill.console import FIRST_PROCESS, console, shown
+from thadistill.console import console, shown
 from thadistill.data.character import Character
 from thadistill.devices import trainer_device
 from thadistill.errors import UserError
@@ -25,6 +25,7 @@ from thadistill.pipeline.report import commit, given_overrides, versions
 from thadistill.pipeline.run_folder import RunFolder
 from thadistill.pipeline.targets import TargetSets, budget_of, check_targets, training_minutes
 from thadistill.pipeline.worker import Worker, has_worker
+from thadistill.processes import FIRST_PROCESS
 from thadistill.student import BodyRotator
 from thadistill.student.init import Part, apply_init
 from thadistill.teacher import Teacher

@@ -14,9 +14,9 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from thadistill.config import keyed
-from thadistill.console import FIRST_PROCESS
 from thadistill.errors import UserError
 from thadistill.files import read_json, write_json, write_text
+from thadistill.processes import FIRST_PROCESS
 
 _MOST_MINUTES = 1e9  # of a record that is whole
 

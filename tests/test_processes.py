@@ -1,10 +1,10 @@
-"""Console: of several processes, on one node or more, one speaks and writes."""
+"""Processes: of several, on one node or more, one speaks and writes."""
 
 from __future__ import annotations
 
 import pytest
 
-from thadistill.console import is_first_process
+from thadistill.processes import is_first_process
 
 
 @pytest.mark.parametrize(
