@@ -224,8 +224,11 @@ def fit(
         raise KeyboardInterrupt from None  # Lightning's answer to Ctrl-C
     finally:
         finish(trainer.loggers)
-    # not a ModelCheckpoint's: callbacks may bring back a better state when all batches are through, as BestCheckpoint does
-    trainer.save_checkpoint(folder / "final.ckpt")
+    final = folder / "final.ckpt"
+    if continued is not None and trainer.global_step <= continued and final.is_file():  # it was through before
+        module.load_state_dict(read_torch(final, str(final))["state_dict"])
+    else:  # no ModelCheckpoint: callbacks may bring back a better state at the very end, as BestCheckpoint does
+        trainer.save_checkpoint(final)
     module.eval()
     return trainer
 
