@@ -61,4 +61,4 @@ def test_two_processes_validate_at_the_same_steps_on_a_busy_machine(toy_targets:
         busy.wait()
     assert done.returncode == 0, done.stderr
     assert 2 <= len(list((tmp_path / "out" / "grids").glob("*.png"))) <= 4  # and the end
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["psnr"] > 5
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["val_psnr"] > 5
