@@ -56,9 +56,9 @@ def used(place: Path) -> int:
 
 
 def fill(verb: str, disks: int, seed: int) -> dict[str, object]:
-    """A row: full disks, how many were told in one line with status 2, how many did no harm, and what was wrong."""
+    """A row: full disks, how many were reported in one line with status 2, how many did no harm, and what was wrong."""
     generator = np.random.default_rng([seed, FILLED.index(verb)])
-    told_of = harmless = 0
+    refused = harmless = 0
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as name, disk(Path(name) / "disk") as place:
         plain, log, folder = Path(name) / "plain", Path(name) / "stderr", place / "work"
@@ -73,15 +73,14 @@ def fill(verb: str, disks: int, seed: int) -> dict[str, object]:
             prepare_folder(folder)
             resize(place, used(place) + max(4096, int(generator.uniform(0, 0.97) * need)))
             process = start(verb, folder, log)
-            status, said = process.wait(), ""
-            lines = [line for line in log.read_text().splitlines() if line.startswith("thadistill: ")]
-            said = lines[-1] if lines else log.read_text()[-600:]
-            told_of += status == 2
+            status, said = process.wait(), log.read_text()
+            lines = [line for line in said.splitlines() if line.startswith("thadistill: ")]
+            refused += status == 2
             harmless += status == 0
-            if "Traceback" in log.read_text() or status not in (0, 2) or (status == 2 and len(lines) != 1):
-                wrong.append(f"{verb}: status {status}, {log.read_text()[-1500:]}")
-            elif status == 2 and not any(word in said for word in ("full", "room", "No space")):
-                wrong.append(f"{verb}: a full disk is told as {said}")
+            if "Traceback" in said or status not in (0, 2) or (status == 2 and len(lines) != 1):
+                wrong.append(f"{verb}: status {status}, {said[-1500:]}")
+            elif status == 2 and not any(word in lines[0] for word in ("full", "room", "No space")):
+                wrong.append(f"{verb}: a full disk is reported as {lines[0]}")
             wrong += [f"{verb}: runs on: {line}" for line in orphans(process.pid)]
             wrong += damage(folder)
             resize(place, _ROOM)
@@ -91,7 +90,7 @@ def fill(verb: str, disks: int, seed: int) -> dict[str, object]:
             except RuntimeError as error:
                 wrong.append(f"with room: {error}")
     print(*wrong, sep="\n", end="\n" if wrong else "", flush=True)
-    return {"verb": verb, "disks": disks, "one line": told_of, "no harm": harmless, "wrong": len(wrong), "bytes": need}
+    return {"verb": verb, "disks": disks, "one line": refused, "no harm": harmless, "wrong": len(wrong), "bytes": need}
 
 
 def run(disks: int, seed: int, verbs: list[str]) -> bool:

@@ -110,6 +110,7 @@ export class Recorder {
       const pose = this.poseOf();
       if (pose) this.#track?.add(this.seconds, pose);
     };
+    this.#track = poses ? new Track() : null;
     this.#draw();
     const media = new MediaRecorder(canvas.captureStream(), {
       mimeType: type,
@@ -120,8 +121,6 @@ export class Recorder {
     media.start(1000);
     this.#media = media;
     this.#started = performance.now();
-    this.#track = poses ? new Track() : null;
-    this.#draw();
     this.#timer = setInterval(this.#draw, KEEP_ALIVE);
   }
 
