@@ -40,10 +40,9 @@ from thadistill.pipeline.report import environment
 from thadistill.pipeline.targets import TargetSets
 from thadistill.student.face_morpher import FACE_SIZE
 from thadistill.student.init import INITS, SUFFIX, Part, apply_init, save_init
+from thadistill.tables.characters import LEARNED_FROM
 
 HERE = Path(__file__).parent
-# lambda_00, crypko_00 and crypko_03 are what the init is judged on: it never sees them
-CHARACTERS = ("lambda_01", "crypko_01", "crypko_02", "crypko_04", "crypko_05", "crypko_06", "crypko_07")
 
 
 _SETS: dict[Part, tuple[str, ...]] = {"face_morpher": ("posed", "face"), "body_rotator": ("posed",)}
@@ -137,7 +136,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=70, help="in all; the characters take turns")
     parser.add_argument("--steps", type=int, default=300, help="of a turn")
     parser.add_argument("--falling", default="whole", choices=["whole", "turn"], help="over what the rates fall")
-    parser.add_argument("--characters", nargs="+", default=CHARACTERS)
+    parser.add_argument("--characters", nargs="+", default=LEARNED_FROM)
     parser.add_argument("--mirrored", action="store_true", help="their mirror images take turns too")
     parser.add_argument("--teacher", default="tha3")
     parser.add_argument("--student", default="paper", help="an init fits students of its own sizes only")

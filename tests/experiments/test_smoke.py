@@ -82,6 +82,9 @@ def test_every_experiment_file_composes_at_every_scale(experiment: str, scale: s
     config, out = Command(experiment, scale, tuple(module)).composed(name, "a row", ["student=single_resolution"])
     assert (config.scale, config.out, out.name) == (scale, str(out), "a_row")
     assert config.budget_minutes == config.minutes[scale]
+    if scale == "cpu":  # what differs between seeds is the training, not what it is given
+        again, _ = Command(experiment, scale, tuple(module)).composed(name, "a row", [], seed=1)
+        assert (config.seed, again.seed, again.recipe.targets.poses.seed) == (0, 1, 0)
     assert config.student.body_rotator.sizes == [512, 512, 512]
 
 

@@ -1,6 +1,6 @@
 """Tables: the paper's figures next to ours, from rows that are made once and continued where they were cut short."""
 
-from thadistill.tables.ledger import Claim, Paper, Row, make_rows, read_rows, write_table
+from thadistill.tables.ledger import Claim, Paper, Row, Run, make_rows, read_rows, write_table
 from thadistill.tables.runs import Command, distilled_row, read_command, rotator_row, run_table, speed_rows
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "Command",
     "Paper",
     "Row",
+    "Run",
     "distilled_row",
     "make_rows",
     "read_command",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from thadistill.pipeline.distill import distill, train_one
 from thadistill.pipeline.run_folder import RunFolder
 from thadistill.pipeline.targets import TargetSets
 from thadistill.student import BodyRotator
-from thadistill.tables.ledger import SCALES, Row
+from thadistill.tables.ledger import SCALES, Row, Run
 from thadistill.teacher import Teacher
 
 
@@ -50,24 +51,51 @@ class Command:
     overrides: tuple[str, ...]
     rows: tuple[str, ...] = ()
 
-    def chosen(self, rows: Mapping[str, Callable[[], Row]]) -> dict[str, Callable[[], Row]]:
-        """Those of ``rows`` that were asked for.
+    def runs(
+        self,
+        rows: Iterable[str],
+        make: Callable[[Command, str, int | None], Row],
+        seeds: Mapping[str, int] | None = None,
+    ) -> list[Run]:
+        """The runs of those of ``rows`` that were asked for.
 
-        Raises: UserError when one of them does not exist.
+        Args:
+            make: a run's figures, from the command, the row, and the seed; None: that of the configuration.
+            seeds: how many runs a row is made of, seeds 0, 1, 2..; rows that are not in it have one.
+
+        Raises: UserError when a row that was asked for does not exist.
         """
+        rows = list(rows)
         unknown = [name for name in self.rows if name not in rows]
         if unknown:
             raise UserError(f"rows={unknown[0]}; expected some of {', '.join(rows)}, separated by commas")
-        return {name: make for name, make in rows.items() if not self.rows or name in self.rows}
+        made = []
+        for row in rows:
+            if not self.rows or row in self.rows:
+                count = (seeds or {}).get(row)
+                chosen: list[int | None] = [None] if count is None else [*range(count)]
+                made += [Run(row, partial(make, self, row, seed), seed) for seed in chosen]
+        return sorted(made, key=lambda run: run.seed or 0)  # every row once, before any again
 
-    def folder(self, row: str) -> Path:
-        """Where a row's run lies, to be continued: ``outputs/tables/EXPERIMENT/SCALE/ROW``."""
-        return Path("outputs/tables") / self.experiment / self.scale / re.sub(r"\W+", "_", row).strip("_")
+    def folder(self, row: str, seed: int | None = None) -> Path:
+        """Where a run lies, to be continued: ``outputs/tables/EXPERIMENT/SCALE/ROW``, with its seed if it has several."""
+        name = re.sub(r"\W+", "_", row).strip("_") + ("" if seed is None else f"_seed{seed}")
+        return Path("outputs/tables") / self.experiment / self.scale / name
 
-    def composed(self, verb: str, row: str, overrides: Sequence[str]) -> tuple[DictConfig, Path]:
+    def composed(
+        self, verb: str, row: str, overrides: Sequence[str], seed: int | None = None
+    ) -> tuple[DictConfig, Path]:
         """What ``thadistill VERB experiment=... scale=...`` with the row's overrides would run, and where."""
-        out = self.folder(row).resolve()
-        given = [f"experiment={self.experiment}", f"scale={self.scale}", *overrides, *self.overrides, f"out={out}"]
+        out = self.folder(row, seed).resolve()
+        own = [] if seed is None else [f"seed={seed}"]
+        given = [
+            f"experiment={self.experiment}",
+            f"scale={self.scale}",
+            *overrides,
+            *own,
+            *self.overrides,
+            f"out={out}",
+        ]
         return compose(verb, given), out
 
 
@@ -96,8 +124,15 @@ def read_command(here: Path, about: str | None) -> Command:
     return Command(here.name, scale, tuple(overrides), tuple(name.strip() for name in rows.split(",") if name.strip()))
 
 
-def distilled_row(config: DictConfig, out: Path) -> Row:
-    """Distils, or continues, or reads what is done; the figures of ``metrics.json`` and what they took."""
+def distilled_row(config: DictConfig, out: Path, targets_first: bool = False) -> Row:
+    """Distils, or continues, or reads what is done; the figures of ``metrics.json`` and what they took.
+
+    Args:
+        targets_first: all targets are made before, outside the budget.
+    """
+    if targets_first:
+        sets = _target_sets(config)[2]
+        sets.complete(*sets.wanted)
     distill(config, out, time.monotonic())
     metrics = read_json(out / "metrics.json")
     plan = read_json(out / "run.json")["plan"]
@@ -118,9 +153,8 @@ def rotator_row(config: DictConfig, out: Path) -> Row:
 
     Targets are made first, outside the budget and for all rows alike: the rows differ in nothing but their overrides.
     """
-    character: Character = hydra.utils.instantiate(config.character)
-    teacher: Teacher = hydra.utils.instantiate(config.teacher, device=trainer_device(config.trainer))
-    targets = TargetSets(config, teacher, character.image, None).complete("posed", "validation", "evaluation")
+    character, teacher, sets = _target_sets(config)
+    targets = sets.complete("posed", "validation", "evaluation")
     train_one(config, out, time.monotonic())
     checkpoint = torch.load(out / "final.ckpt", map_location="cpu", weights_only=True)
     network: BodyRotator = hydra.utils.instantiate(config.student.body_rotator)
@@ -142,6 +176,12 @@ def rotator_row(config: DictConfig, out: Path) -> Row:
         "teacher": teacher.name,
         "seed": config.seed,
     }
+
+
+def _target_sets(config: DictConfig) -> tuple[Character, Teacher, TargetSets]:
+    character: Character = hydra.utils.instantiate(config.character)
+    teacher: Teacher = hydra.utils.instantiate(config.teacher, device=trainer_device(config.trainer))
+    return character, teacher, TargetSets(config, teacher, character.image, None)
 
 
 def judge_rotator(network: BodyRotator, targets: Targets, image: Float[Tensor, "4 512 512"]) -> dict[str, Any]:
