@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 
 _VARIABLE = "THADISTILL_JOB_OF"  # the process that waits for this one
-_LOOK_EVERY, _PATIENCE = 0.2, 2.0  # seconds: five after its parent, a job is gone
+_LOOK_EVERY, _PATIENCE = 0.2, 2  # seconds: five after its parent, a job is gone
 
 
 def is_first_process(environment: Mapping[str, str]) -> bool:
@@ -46,13 +46,13 @@ def end_with_parent() -> None:
     if parent is None or os.name != "posix":
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell would ignore it
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process
 
     def watch() -> None:
         while os.getppid() == int(parent):
             time.sleep(_LOOK_EVERY)
+        signal.alarm(_PATIENCE)  # the kernel's: an import or a kernel that holds Python's lock would keep a thread waiting
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(_PATIENCE)
-        os._exit(130)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
 

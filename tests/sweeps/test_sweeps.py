@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -156,27 +157,50 @@ def test_jobs_run_in_any_folder_and_import_nothing_from_it(tmp_path: Path) -> No
         assert [row["pull"] for row in csv.DictReader(file)] == ["a=1", "b (2)"]
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_job_ends_with_the_command_that_started_it(how: signal.Signals, tmp_path: Path) -> None:
-    job = (
-        "import pathlib, sys, time; from thadistill.processes import end_with_parent; end_with_parent()\n"
-        "pathlib.Path('runs').touch()\n"
-        "try:\n    time.sleep(300)\nexcept KeyboardInterrupt:\n    pathlib.Path('saved').touch()"
+def orphan(job: str, how: signal.Signals, folder: Path) -> int:
+    """Starts a command that starts a job, which runs ``job``, and ends the command; gives the job's process."""
+    begin = (
+        "import ctypes, os, pathlib, time; from thadistill.processes import end_with_parent; end_with_parent()\n"
+        "pathlib.Path('new').write_text(str(os.getpid())); os.rename('new', 'runs')\n"
     )
     command = (
         "import os, subprocess, sys; from thadistill.processes import environment_of_job\n"
-        f"subprocess.run([sys.executable, '-c', {job!r}], env={{**os.environ, **environment_of_job()}})"
+        f"subprocess.run([sys.executable, '-c', {begin + job!r}], env={{**os.environ, **environment_of_job()}})"
     )
-    parent = subprocess.Popen([sys.executable, "-c", command], cwd=tmp_path)
-    limit = time.monotonic() + 60
-    while not (tmp_path / "runs").exists() and time.monotonic() < limit:
-        time.sleep(0.05)
+    parent = subprocess.Popen([sys.executable, "-c", command], cwd=folder)
+    assert within(60, (folder / "runs").exists)
     parent.send_signal(how)
     parent.wait()
-    limit = time.monotonic() + 20
-    while not (tmp_path / "saved").exists() and time.monotonic() < limit:
+    return int((folder / "runs").read_text())
+
+
+def within(seconds: float, holds: Callable[[], bool]) -> bool:
+    """Whether something holds before so many seconds are over."""
+    limit = time.monotonic() + seconds
+    while not holds() and time.monotonic() < limit:
         time.sleep(0.05)
-    assert (tmp_path / "saved").exists()
+    return holds()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_job_ends_with_the_command_that_started_it(how: signal.Signals, tmp_path: Path) -> None:
+    orphan("try:\n    time.sleep(300)\nexcept KeyboardInterrupt:\n    pathlib.Path('saved').touch()", how, tmp_path)
+    assert within(20, (tmp_path / "saved").exists)
+
+
+def test_a_job_that_cannot_be_interrupted_ends_too(tmp_path: Path) -> None:
+    # a call into C that keeps Python's lock, as soon as the interruption comes
+    job = "try:\n    time.sleep(300)\nexcept KeyboardInterrupt:\n    ctypes.PyDLL(None).sleep(300)"
+    process = orphan(job, signal.SIGKILL, tmp_path)
+    assert within(20, lambda: not alive(process))
+
+
+def alive(process: int) -> bool:
+    """Whether a process that is not ours runs; one that is over and waits for its parent's notice does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_a_job_is_not_started_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
