@@ -51,7 +51,9 @@ def end_with_parent() -> None:
     def watch() -> None:
         while os.getppid() == int(parent):
             time.sleep(_LOOK_EVERY)
-        signal.alarm(_PATIENCE)  # the kernel's: an import or a kernel that holds Python's lock would keep a thread waiting
+        signal.alarm(
+            _PATIENCE
+        )  # the kernel's: an import or a kernel that holds Python's lock would keep a thread waiting
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

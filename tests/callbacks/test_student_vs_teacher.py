@@ -173,7 +173,7 @@ class Given(Comparison):
 
 
 def check_all(world: SimpleNamespace, folder: Path, floor: float, checks: list[tuple[float, float]]) -> Any:
-    here = Given(world.image, world.poseds, partner=world.face)
+    here = Given(world.image, world.poseds, face_morpher=world.face)
     here.checks = list(checks)
     best = BestCheckpoint(folder, here, fps_floor=float(floor))
     module = body_module(world)

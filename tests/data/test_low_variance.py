@@ -6,18 +6,18 @@ from itertools import islice
 
 import torch
 
-from thadistill.data.low_variance import at_even_steps, each_in_turn, z_order
+from thadistill.data.low_variance import shuffled_epochs, systematic_sample, z_order
 
 
 def test_each_comes_once_before_any_again_and_new_ones_in_the_next_turn() -> None:
     have = [6]
-    batches = each_in_turn(lambda: have[0], 4, torch.Generator().manual_seed(0))
+    batches = shuffled_epochs(lambda: have[0], 4, torch.Generator().manual_seed(0))
     first = torch.cat([*islice(batches, 3)])
     assert first[:6].sort().values.tolist() == first[6:].sort().values.tolist() == [*range(6)]
     assert first[:6].tolist() != first[6:].tolist()
     have[0] = 8
     assert sorted(next(batches).tolist() + next(batches).tolist()) == [*range(8)]
-    following = torch.cat([*islice(each_in_turn(lambda: 3, 8, torch.Generator().manual_seed(0)), 3)])
+    following = torch.cat([*islice(shuffled_epochs(lambda: 3, 8, torch.Generator().manual_seed(0)), 3)])
     assert torch.bincount(following, minlength=3).tolist() == [8, 8, 8]  # more than there are
 
 
@@ -28,7 +28,7 @@ def test_counts_are_what_the_probabilities_say() -> None:
     wanted = 500 * probability / probability.sum()
     total = torch.zeros(64)
     for _ in range(200):
-        found = torch.bincount(at_even_steps(probability, z_order(8), 500, generator), minlength=64)
+        found = torch.bincount(systematic_sample(probability, z_order(8), 500, generator), minlength=64)
         assert bool(((found - wanted).abs() < 1).all())
         total += found
     # no place is favoured: over many draws the mean is the probability itself

@@ -152,7 +152,7 @@ def test_patches_are_cut_from_the_targets(targets) -> None:  # type: ignore[no-u
             index = int((posed.pose == batch.pose[i // 2]).all(1).nonzero()[0])
             whole = posed.get("posed", index)
             assert torch.equal(batch.posed[i], whole[:, top : top + 32, left : left + 32])
-            assert torch.equal(batch.faces[batch.face[i]].float(), posed.get("face_region", index))
+            assert torch.equal(batch.faces[batch.face_index[i]].float(), posed.get("face_region", index))
 
 
 def test_a_face_that_poses_share_is_kept_and_drawn_once(teacher, image, targets, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -167,7 +167,7 @@ def test_a_face_that_poses_share_is_kept_and_drawn_once(teacher, image, targets,
     assert (len(before), len(posed.faces)) == (3, 2 * SHARD // 4)
     assert posed.first_of == list(range(0, 2 * SHARD, 4))
     batch = next(iter(BodyPatches(posed, batch_size=SHARD, patches=1, size=16)))
-    for pose, face in zip(batch.pose, batch.face, strict=True):
+    for pose, face in zip(batch.pose, batch.face_index, strict=True):
         index = int((posed.pose == pose).all(1).nonzero()[0])
         assert torch.equal(batch.faces[face].float(), posed.get("face_region", index))
     stream = FacePixels(targets["face"], torch.zeros(1, 128, 128), also=posed)

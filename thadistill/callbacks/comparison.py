@@ -55,14 +55,14 @@ class Comparison:
         validation: teacher targets it neither trains on nor is reported on, ``posed`` for a body rotator, ``face`` for a
             face morpher.
         mask: the face mask.
-        partner: the other, trained network; None: the teacher's face stands in for a face morpher, and figures say so.
+        face_morpher: trained already, for a body rotator; None: the teacher's face stands in for it, and figures say so.
         teacher: whose frame rate is measured too.
     """
 
     image: Float[Tensor, "4 512 512"]
     validation: Targets
     mask: Float[Tensor, "1 512 512"] | None = None
-    partner: FaceMorpher | None = None
+    face_morpher: FaceMorpher | None = None
     teacher: Teacher | None = None
     _quality: dict[tuple[int, int, tuple[str, ...]], Quality] = field(default_factory=dict)
     _speed: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
@@ -137,7 +137,7 @@ class Comparison:
                 break
             pose, target = given.to(device), type(target)(*(x.to(device) for x in target))
             out = student(pose)
-            if self.partner is None:
+            if self.face_morpher is None:
                 posed = network.render(RotatorOutput(out.grid_change, out.alpha, out.color_change), target.face_morphed)
                 face = STUDENT_FACE_REGION.crop(target.face_morphed)
                 out = out._replace(posed=posed.blended, warped=posed.warped, face=face)
@@ -146,17 +146,17 @@ class Comparison:
         result = metrics.compute()
         rows = result.pop("per_pose")
         figures = {k: v for k, v in result.items() if isinstance(v, (int, float)) and k != "n"}
-        if self.partner is None:
+        if self.face_morpher is None:
             figures = _with_teacher_face(figures)
             rows = [_with_teacher_face(row) for row in rows]
         return Quality(figures, rows, self.validation.pose[:count], self.named("psnr"), pictures)
 
     def named(self, figure: str) -> str:
-        """What :meth:`quality` calls a body rotator's ``figure``: without a partner, ``psnr`` is ``psnr_teacher_face``."""
-        return figure if self.partner is not None or figure in _WITHOUT_FACE else f"{figure}_teacher_face"
+        """What :meth:`quality` calls a body rotator's ``figure``: with the teacher's face ``psnr_teacher_face``."""
+        return figure if self.face_morpher is not None or figure in _WITHOUT_FACE else f"{figure}_teacher_face"
 
     def _model(self, network: BodyRotator, device: torch.device) -> CharacterModel:
-        face = FaceMorpher() if self.partner is None else copy.deepcopy(self.partner)
+        face = FaceMorpher() if self.face_morpher is None else copy.deepcopy(self.face_morpher)
         return CharacterModel(self.image, face, network).to(device).eval()
 
 

@@ -11,19 +11,10 @@ from pathlib import Path
 
 from thadistill.files import conf_dir
 
-VERBS = {
-    "assets": "list or fetch weights, sample characters, the face tracker, LPIPS's networks",
-    "prepare": "a picture as you have it to a character folder: cut out, framed, with its face mask",
-    "cache": "teacher targets to disk",
-    "train": "one LightningModule (module=face_morpher|body_rotator|teacher)",
-    "distill": "all of it: cache, face morpher, body rotator, evaluation",
-    "evaluate": "a student against its teacher",
-    "benchmark": "frame rate of a student or a teacher",
-    "animate": "a pose track to a video of a student",
-    "drive": "a student moved live by a camera, tracker or microphone",
-    "export": "a student as an ONNX file, or with the browser player around it",
-    "serve": "the browser player on this machine",
-}
+VERBS = (
+    *("assets", "prepare", "cache", "train", "distill", "evaluate", "benchmark"),
+    *("animate", "drive", "export", "serve"),
+)
 _FLAGS = """Flags:
   --cfg job [--resolve]  print the whole config that the command would run with, and run nothing
   -m                     a sweep: every combination of values between commas; hydra/launcher=joblib|submitit|ray
@@ -36,7 +27,10 @@ _WIDTH = 18  # of a key's column
 
 def usage() -> str:
     """What ``thadistill`` alone prints."""
-    lines = [f"  {verb:<10} {does}" for verb, does in VERBS.items()]
+    conf = conf_dir()
+    heads = {verb: _read(conf / f"{verb}.yaml", conf)[0][0] for verb in VERBS}
+    # "thadistill VERB: what it does; more of it"
+    lines = [f"  {verb:<10} {head.partition(': ')[2].partition(';')[0]}" for verb, head in heads.items()]
     return "\n".join(
         [
             "usage: thadistill VERB [key=value ...]",

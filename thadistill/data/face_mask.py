@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from thadistill.data.character import Character
 from thadistill.data.poses import PoseSequence
 from thadistill.data.target_builder import build_targets, open_cache
 from thadistill.data.target_cache import Targets
@@ -32,6 +33,11 @@ def face_mask_from_targets(
     opened = -F.max_pool2d(-moved, 3, stride=1, padding=1)  # drops specks of a pixel or two
     grown = F.max_pool2d(opened, 2 * MARGIN + 3, stride=1, padding=MARGIN + 1)[0]
     return STUDENT_FACE_REGION.paste(torch.zeros(1, *image.shape[-2:]), grown)
+
+
+def face_mask_of(character: Character, face: Targets) -> Float[Tensor, "1 512 512"]:
+    """What a training weighs a face by: the character's own mask, else that of its ``face`` targets."""
+    return face_mask_from_targets(face, character.image) if character.face_mask is None else character.face_mask
 
 
 def computed_face_mask(

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def each_in_turn(count: Callable[[], int], size: int, generator: torch.Generator) -> Iterator[Int[Tensor, " size"]]:
+def shuffled_epochs(count: Callable[[], int], size: int, generator: torch.Generator) -> Iterator[Int[Tensor, " size"]]:
     """Endless batches of ``size`` numbers below ``count()``, which may grow: in random order, each before any again."""
     waiting = torch.empty(0, dtype=torch.long)
     while True:
@@ -22,12 +22,12 @@ def each_in_turn(count: Callable[[], int], size: int, generator: torch.Generator
         waiting = waiting[size:]
 
 
-def at_even_steps(
+def systematic_sample(
     probability: Float[Tensor, " n"], order: Int[Tensor, " n"], count: int, generator: torch.Generator
 ) -> Int[Tensor, " count"]:
     """``count`` numbers drawn by ``probability``, each as often as that times ``count`` says, rounded up or down.
 
-    They come in ``order``, at even steps from a random beginning (systematic sampling): where neighbours in that order are
+    Systematic sampling: they come in ``order``, at even steps from a random beginning. Where neighbours in that order are
     alike, so are the means of every draw.
     """
     summed = probability[order].double().cumsum(0)
@@ -35,11 +35,11 @@ def at_even_steps(
     return order[torch.searchsorted(summed / summed[-1], level).clamp(max=len(order) - 1)]
 
 
-def shared_out(
+def systematic_sample_by_pose(
     probability: Float[Tensor, " n"], order: Int[Tensor, " n"], poses: int, each: int, generator: torch.Generator
 ) -> Int[Tensor, " m"]:
-    """Places drawn :func:`at_even_steps` for a batch, those of a pose in a row: each pose has its share of every part."""
-    place = at_even_steps(probability, order, poses * each, generator)
+    """A batch's places, drawn by :func:`systematic_sample`; those of a pose in a row, which has its share of every part."""
+    place = systematic_sample(probability, order, poses * each, generator)
     return place.view(each, poses).T[torch.randperm(poses, generator=generator)].flatten()
 
 

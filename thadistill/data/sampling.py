@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from thadistill.data.error_map import REFRESH, ErrorMap
-from thadistill.data.low_variance import each_in_turn, shared_out, z_order
+from thadistill.data.low_variance import shuffled_epochs, systematic_sample_by_pose, z_order
 from thadistill.data.target_cache import Targets
 from thadistill.errors import UserError
 from thadistill.images import FACE_REGION, IMAGE_SIZE, STUDENT_FACE_REGION
@@ -46,7 +46,7 @@ class BodyBatch(NamedTuple):
     posed: Float[Tensor, "n 4 p p"]
     grid_change: Float[Tensor, "n 2 p p"]
     faces: Float[Tensor, "m 4 192 192"]  # float16
-    face: Int[Tensor, " n"]  # which of them each patch has
+    face_index: Int[Tensor, " n"]  # which of them each patch has
 
 
 class FacePixels(IterableDataset[FaceBatch]):
@@ -99,7 +99,7 @@ class FacePixels(IterableDataset[FaceBatch]):
     def __iter__(self) -> Iterator[FaceBatch]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.start)
         probability = self.probability
-        drawn = each_in_turn(lambda: len(self.pose), self.batch_size, generator)
+        drawn = shuffled_epochs(lambda: len(self.pose), self.batch_size, generator)
         for number, index in enumerate(drawn):
             pose = self.pose[index]
             if self.pixels is None or probability is None or self.probability is None:
@@ -110,7 +110,8 @@ class FacePixels(IterableDataset[FaceBatch]):
                 continue
             if self.error_map is not None and number % REFRESH == 0:
                 probability = self.error_map.weigh(self.probability, self.error_share)
-            pixel = shared_out(probability, self.order, self.batch_size, self.pixels, generator).view(-1, self.pixels)
+            pixel = systematic_sample_by_pose(probability, self.order, self.batch_size, self.pixels, generator)
+            pixel = pixel.view(-1, self.pixels)
             target = self.faces[index[:, None], pixel].float()
             # drawn by the weights already: equal weights from here on
             yield FaceBatch(pose, self.position[pixel], target, torch.zeros_like(pixel, dtype=torch.float32))
@@ -192,7 +193,7 @@ class BodyPatches(IterableDataset[BodyBatch]):
     def __iter__(self) -> Iterator[BodyBatch]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.start)
         probability = self.probability
-        drawn = each_in_turn(lambda: len(self.targets), self.batch_size, generator)
+        drawn = shuffled_epochs(lambda: len(self.targets), self.batch_size, generator)
         for number in itertools.count():
             if number % REFRESH == 0:
                 self._grow()
@@ -200,7 +201,7 @@ class BodyPatches(IterableDataset[BodyBatch]):
                 if self.error_map is not None and self.places > 1:
                     probability = self.error_map.weigh(self.probability, self.error_share)
             index = next(drawn)
-            place = shared_out(probability, self.order, self.batch_size, self.patches, generator)
+            place = systematic_sample_by_pose(probability, self.order, self.batch_size, self.patches, generator)
             corner = torch.stack([place // self.places, place % self.places], dim=1) * self.STRIDE
             corner -= self.overhang
             yield body_batch(self.targets, index, corner, self.size)

@@ -131,18 +131,18 @@ class BodyRotatorModule(StudentModule):
         return Posed(warped, blend(motion.alpha, motion.color_change, warped))
 
     def _warp(self, batch: BodyBatch, grid_change: Tensor) -> Tensor:
-        return warp_patches(self.image, batch.faces, batch.face, _FACE_CORNER, grid_change, batch.corner)
+        return warp_patches(self.image, batch.faces, batch.face_index, _FACE_CORNER, grid_change, batch.corner)
 
     def losses(self, batch: BodyBatch) -> dict[str, Tensor]:
         """The weighted sum at the module's progress as ``loss``, and its terms."""
         channels = self.network.patch_channels(batch.pose, batch.corner, batch.posed.shape[-1])
         matched = self._match(channels, batch, self.weights(self.progress))
         if self.error_map is not None:
-            self.error_map.add(batch.corner, matched.off)
+            self.error_map.add(batch.corner, matched.rmse)
         return {"loss": matched.loss, **dict(zip(RotatorTerms._fields, matched.terms, strict=True))}
 
     def _match(self, channels: Float[Tensor, "n p 7"], batch: BodyBatch, weights: RotatorTerms) -> Matched:
-        scene = (self.image, batch.faces, batch.face, _FACE_CORNER)
+        scene = (self.image, batch.faces, batch.face_index, _FACE_CORNER)
         given = (channels, [float(w) for w in weights], batch.posed, batch.grid_change, *scene, batch.corner)
         native = match_patches(*given)
         if native is not None:
@@ -151,9 +151,9 @@ class BodyRotatorModule(StudentModule):
         posed = self._posed(batch, motion)
         with torch.no_grad():
             target_warped = self._warp(batch, batch.grid_change)
-            off = (posed.blended - batch.posed).square().mean((1, 2, 3)).sqrt()
+            rmse = (posed.blended - batch.posed).square().mean((1, 2, 3)).sqrt()
         terms = rotator_terms(motion, posed, batch.posed, target_warped, batch.grid_change)
-        return Matched(terms.weighted(weights), torch.stack([torch.as_tensor(term) for term in terms]).detach(), off)
+        return Matched(terms.weighted(weights), torch.stack([torch.as_tensor(term) for term in terms]).detach(), rmse)
 
     def transfer_batch_to_device(self, batch: BodyBatch, device: torch.device, dataloader_idx: int) -> BodyBatch:
         """Moves a batch, and its faces, which are the same in every batch, only when they are others than before."""

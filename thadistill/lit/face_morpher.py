@@ -50,9 +50,9 @@ class FaceMorpherModule(StudentModule):
         """The loss, as ``loss``."""
         painted = self.network.at(batch.pose, batch.position)
         if self.error_map is not None:
-            off = (painted.detach() - batch.target).square().mean(2).sqrt()
+            rmse = (painted.detach() - batch.target).square().mean(2).sqrt()
             column_row = ((batch.position + 1) * (FACE_SIZE / 2)).long()
-            self.error_map.add(column_row.flatten(0, 1).flip(1), off.flatten())
+            self.error_map.add(column_row.flatten(0, 1).flip(1), rmse.flatten())
         return {"loss": face_loss(painted, batch.target, batch.mask, self.mask_weight)}
 
     def validation_step(self, batch: FaceBatch, batch_idx: int) -> dict[str, Tensor]:

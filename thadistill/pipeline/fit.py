@@ -24,7 +24,7 @@ from thadistill.console import console
 from thadistill.data.character import Character
 from thadistill.data.datamodule import DistillDataModule, WholeBodies, WholeFaces
 from thadistill.data.error_map import ErrorMap
-from thadistill.data.face_mask import face_mask_from_targets
+from thadistill.data.face_mask import face_mask_of
 from thadistill.data.target_cache import Targets
 from thadistill.devices import keep_freed_memory, placed, trainer_device
 from thadistill.errors import UserError, check_whole
@@ -103,9 +103,9 @@ def face_morpher_step(
     ``targets``: ``face``, ``validation_face``, and ``posed`` for their faces. ``minutes``: planned when it begins.
     """
     with run.step("face mask") as step:
-        mask = character.face_mask
-        step["detail"] = "given" if mask is not None else "computed: where facial poses change the picture"
-        mask = face_mask_from_targets(targets["face"], character.image) if mask is None else mask
+        computed = "computed: where facial poses change the picture"
+        step["detail"] = computed if character.face_mask is None else "given"
+        mask = face_mask_of(character, targets["face"])
         save_face_mask(mask, folder / "face_mask.png")
     planned = run.planned("face_minutes", minutes)
     face, validation, posed = (targets[name] for name in ("face", "validation_face", "posed"))

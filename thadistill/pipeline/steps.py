@@ -15,7 +15,7 @@ from torch import Tensor
 from thadistill.callbacks import BudgetBar, Comparison
 from thadistill.console import console
 from thadistill.data.character import Character
-from thadistill.data.face_mask import face_mask_from_targets
+from thadistill.data.face_mask import face_mask_of
 from thadistill.data.target_cache import SHARD, Targets
 from thadistill.images import load_face_mask
 from thadistill.pipeline.fit import face_morpher_step, train_body_rotator, train_face_morpher, trained_face_morpher
@@ -108,8 +108,7 @@ def train_module(
     """Trains ``config.module`` on targets by name, for so many minutes; returns the last validation PSNR."""
     seed_everything(config.seed, verbose=False)
     if config.module == "face_morpher":
-        mask = character.face_mask
-        mask = face_mask_from_targets(targets["face"], character.image) if mask is None else mask
+        mask = face_mask_of(character, targets["face"])
         comparison = Comparison(character.image, targets["validation_face"], mask)
         _, trainer = train_face_morpher(
             config, targets["face"], targets["validation_face"], mask, minutes, out, comparison=comparison

@@ -145,7 +145,7 @@ class Matched(NamedTuple):
 
     loss: Float[Tensor, ""]
     terms: Float[Tensor, "4"]
-    off: Float[Tensor, " n"]
+    rmse: Float[Tensor, " n"]
 
 
 def match_patches(
@@ -194,10 +194,10 @@ class _Match(torch.autograd.Function):
         )
         terms = sums[:, :4].sum(0, dtype=torch.double) / elements
         loss = (terms * shares).sum().float()
-        terms, off = terms.float(), (sums[:, 4] / (4 * size * size)).sqrt()
+        terms, rmse = terms.float(), (sums[:, 4] / (4 * size * size)).sqrt()
         ctx.save_for_backward(gradient)
-        ctx.mark_non_differentiable(terms, off)
-        return loss, terms, off
+        ctx.mark_non_differentiable(terms, rmse)
+        return loss, terms, rmse
 
     @staticmethod
     @once_differentiable
