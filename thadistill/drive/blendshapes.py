@@ -14,7 +14,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from thadistill.drive.names import BLENDSHAPES, arkit
@@ -80,6 +79,8 @@ class BlendshapeMapper:
         u, scales, v = np.linalg.svd(given[:3, :3])
         if scales[2] <= _SINGULAR * scales[0] or np.linalg.det(u @ v) < 0:
             raise UserError("the head's matrix is singular or mirrored; expected a rotation: check the tracker")
+        from scipy.spatial.transform import Rotation  # 20 MB, half a second: where it is needed
+
         x, y, z = Rotation.from_matrix(u @ v).as_euler("xyz", degrees=True)
         return float(x), float(y), float(z)
 

@@ -19,7 +19,6 @@ from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import LinAlgError, solve_toeplitz
 from torch import Tensor
 
 from thadistill.errors import UserError
@@ -86,6 +85,8 @@ class VowelTracker:
 
 def formants_of(window: Float[np.ndarray, " n"]) -> tuple[float, float] | None:
     """F1 and F2 in Hz of a window of speech at RATE; None where it has no two resonances."""
+    from scipy.linalg import solve_toeplitz  # a quarter of a second: where it is needed
+
     emphasised = np.append(window[0], window[1:] - _PRE_EMPHASIS * window[:-1]) * np.hamming(len(window))
     correlation = np.correlate(emphasised, emphasised, "full")[len(window) - 1 :][: _ORDER + 1]
     if correlation[0] <= 1e-12:
@@ -94,7 +95,7 @@ def formants_of(window: Float[np.ndarray, " n"]) -> tuple[float, float] | None:
     try:
         prediction = solve_toeplitz(correlation[:-1], correlation[1:])
         roots = np.roots(np.concatenate([[1.0], -prediction]))
-    except (LinAlgError, ValueError):
+    except (np.linalg.LinAlgError, ValueError):
         return None
     roots = roots[roots.imag > 0]
     frequency = np.angle(roots) * RATE / (2 * np.pi)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from thadistill.drive.protocols.face import Face, PacketError
 
@@ -119,5 +118,7 @@ def _head(quaternion: np.ndarray) -> np.ndarray | None:
     """The head's rotation matrix; axes to the right, up, to the viewer."""
     if not np.isfinite(quaternion).all() or not 0.1 < float(np.linalg.norm(quaternion.astype(float))) < 10:
         return None
+    from scipy.spatial.transform import Rotation  # 20 MB, half a second: where it is needed
+
     in_camera = Rotation.from_quat(quaternion).inv().as_matrix() @ _UPRIGHT.T  # the tracker sends the inverse's
     return _TO_VIEWER @ in_camera @ _TO_VIEWER.T

@@ -8,15 +8,17 @@ EXPRESSIONS says. Bones are in Unity's coordinates: left-handed, y up, z forward
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from thadistill.drive.names import arkit_name
 from thadistill.drive.protocols.face import Face, PacketError, finite
 from thadistill.drive.protocols.osc import Message, parse_osc
 from thadistill.pose import POSE_PARAMETERS
+
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
 
 PORT: Final = 39539
 
@@ -100,6 +102,8 @@ class VmcReader:
         length = math.sqrt(x * x + y * y + z * z + w * w)
         if not 0.1 < length < 10:
             raise PacketError(f"{_BONE} {name} has a quaternion of length {length:g}; expected 1")
+        from scipy.spatial.transform import Rotation  # 20 MB, half a second: where it is needed
+
         self._bones[str(name)] = Rotation.from_quat([x, -y, -z, w])  # to right-handed, z to the viewer
         return True
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from thadistill.drive.handle import HandleContext
@@ -82,6 +81,8 @@ def _messages(at: dict[str, float], shapes: dict[str, float], seconds: float) ->
     neck = (0.0, 0.0, _NECK_Z * at["neck_z"] - _BODY_Z * at["body_z"])
     spine = (0.0, _BODY_Y * at["body_y"], _BODY_Z * at["body_z"])
     for bone, angles in (("Head", head), ("Neck", neck), ("Spine", spine)):
+        from scipy.spatial.transform import Rotation  # 20 MB, half a second: where it is needed
+
         x, y, z, w = Rotation.from_euler("xyz", angles, degrees=True).as_quat()
         # Unity's axes are left-handed: mirrored in z
         yield pack_message("/VMC/Ext/Bone/Pos", bone, 0.0, 0.0, 0.0, float(-x), float(-y), float(z), float(w))
