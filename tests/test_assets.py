@@ -19,7 +19,7 @@ import pytest
 import torchvision
 
 from thadistill import assets
-from thadistill.downloads import PUBLIC_NPM, Web, npm_registry
+from thadistill.assets.downloads import PUBLIC_NPM, Web, npm_registry
 from thadistill.errors import UserError
 from thadistill.files import cache_folder
 from thadistill.images import load_character

@@ -12,7 +12,7 @@ PACKAGE = Path(thadistill.__file__).parent
 # from the bottom up; what stands in one line may import each other's modules, but in no circle
 LAYERS = (
     ("errors", "pose", "outputs", "files", "tensors", "processes"),
-    ("images", "warp", "devices", "console", "downloads", "assets", "schema", "overrides", "config"),
+    ("images", "warp", "devices", "console", "assets", "config"),
     ("kernels",),
     ("puppet",),
     ("teacher",),

@@ -3,8 +3,9 @@
     python experiments/machines/run.py [--seconds 2] [--threads 1 2]
 
 Five minutes on whatever machine it is started. Kernels are built for every instruction set that the processor has and
-timed in a process each; its own matrix products, by PyTorch, say what could be had. Rows go to results.csv, those of
-this machine replaced, and table.md is made of all rows: send yours in.
+timed in a process each; its own matrix products, by PyTorch, say what could be had. One thread is timed besides all of
+them, with the kernels that users get: what does not get shorter by threads says what more cores would do. Rows go to
+results.csv, those of this machine replaced, and table.md is made of all rows: send yours in.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from thadistill.metrics.benchmark import Candidate, hardware, measure_speeds
 from thadistill.pipeline.fit import student_module
 from thadistill.pipeline.report import environment
 from thadistill.pipeline.targets import TargetSets
+from thadistill.pipeline.worker import share_threads
 from thadistill.runtime import compile_model, resolve
 from thadistill.student import CharacterModel
 from thadistill.tables.ledger import markdown, read_rows
@@ -161,6 +163,27 @@ def measure(flags: str, threads: int, seconds: float) -> Row:
     return made
 
 
+def scaling(rows: list[dict[str, str]]) -> list[list[str]]:
+    """What more cores would do, by Amdahl's law from one thread and several; nothing without both."""
+    natives = {int(row["threads"]): row for row in rows if row["instructions"] == "native"}
+    several = max(natives, default=1)
+    if 1 not in natives or several == 1:
+        return []
+
+    def milliseconds(key: str, threads: int) -> float:
+        one, many = float(natives[1][key]), float(natives[several][key])
+        serial = min(1.0, max(0.0, (several * many / one - 1) / (several - 1)))
+        return one * (serial + (1 - serial) / threads)
+
+    lines = []
+    for threads in (2, 4, 8, 16):
+        rotator, worker, helpers = share_threads(threads)
+        poses = 6e4 / milliseconds("teacher_low_ms", worker) + helpers * 6e4 / milliseconds("teacher_low_ms", 1)
+        cells = (threads, rotator, worker, helpers, round(milliseconds("rotator_step_ms", rotator)), round(poses))
+        lines.append([str(cell) for cell in cells])
+    return lines
+
+
 def write_table(rows: list[dict[str, str]], path: Path) -> None:
     """table.md: a section for each machine."""
     parts = [
@@ -174,6 +197,13 @@ def write_table(rows: list[dict[str, str]], path: Path) -> None:
         own = [row for row in rows if row["hardware"] == machine]
         parts += [f"## {machine}", markdown(COLUMNS, [[row.get(column, "") for column in COLUMNS] for row in own])]
         native = own[0]
+        if lines := scaling(own):
+            parts += [
+                "With more cores, worked out from one thread and all, not measured: threads of the body rotator, of the "
+                "worker (teacher, then face morpher), helpers that run the teacher; milliseconds of a step, the teacher's "
+                "poses per minute.",
+                markdown(("cores", "rotator", "worker", "helpers", "rotator_step_ms", "poses_per_minute"), lines),
+            ]
         parts.append(
             f"`reduced` is `{native['reduced_is']}`. {native['date']}, load {native['load']}, commit {native['commit']}."
         )
@@ -183,7 +213,7 @@ def write_table(rows: list[dict[str, str]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
-    parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
+    parser.add_argument("--threads", type=int, nargs="+", default=sorted({torch.get_num_threads(), 1}, reverse=True))
     parser.add_argument("--instructions", nargs="+", help="only these; else all that the processor has")
     parser.add_argument("--out", type=Path, default=HERE, help="where results.csv and table.md go")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
@@ -200,7 +230,7 @@ def main() -> None:
     about = environment()
     rows: list[Row] = []
     for threads in given.threads:
-        for name in given.instructions or have:
+        for name in given.instructions or (have if threads == max(given.threads) else ["native"]):
             row = {"instructions": name, "threads": threads, **measure(have[name], threads, given.seconds)}
             load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else ""
             rows.append(

@@ -17,8 +17,8 @@ from mutants import Mutant, pick, spoil_bytes
 from omegaconf import OmegaConf
 
 from thadistill.config import compose, conf_dir
+from thadistill.config.overrides import read_overrides
 from thadistill.data.target_cache import CacheKey, TargetCache
-from thadistill.overrides import read_overrides
 from thadistill.pipeline.loggers import ContinuedCSV
 from thadistill.pipeline.run_folder import RunFolder
 from thadistill.runtime.visible import remembered

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from thadistill.config import character_folder, character_name
+from thadistill.config.overrides import read_overrides
 from thadistill.data.character import from_folder
 from thadistill.data.framing import Answer
 from thadistill.data.prepare import _skin_beside, prepare
 from thadistill.data.prepare_sheet import sheet
 from thadistill.errors import UserError
 from thadistill.images import load_character
-from thadistill.overrides import read_overrides
 from thadistill.pipeline.prepare import prepare_folder
 from thadistill.teacher import load_teacher
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from thadistill.config import compose
 from thadistill.data import target_builder, target_cache
@@ -17,7 +17,7 @@ from thadistill.errors import UserError
 from thadistill.pipeline import targets as planning
 from thadistill.pipeline.run_folder import RunFolder
 from thadistill.pipeline.targets import TargetSets, training_ends
-from thadistill.pipeline.worker import Worker, all_targets, has_worker
+from thadistill.pipeline.worker import Shares, Work, Worker, all_targets, has_worker, help_to_teach, share_threads
 from thadistill.teacher import Teacher, load_teacher
 
 CPU = torch.device("cpu")
@@ -110,3 +110,62 @@ def test_a_mistake_in_the_worker_is_reported_and_threads_come_back(tmp_path: Pat
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("threads", "shares"),
+    [(2, (1, 1, 0)), (3, (2, 1, 0)), (4, (2, 1, 1)), (6, (3, 1, 2)), (8, (4, 2, 2)), (16, (6, 2, 8)), (64, (6, 2, 16))],
+)
+def test_threads_are_shared_out(threads: int, shares: tuple[int, int, int]) -> None:
+    assert share_threads(threads) == Shares(*shares)
+    assert share_threads(threads, memory=4 * 2**30).helpers == min(shares[2], 1)
+
+
+def test_several_processes_make_what_one_makes(tmp_path: Path) -> None:
+    """Six threads: the first process, the worker and two helpers, on as many cores as there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)
+    toy = ("recipe.targets.posed=96", "recipe.targets.face=32", "student.face_morpher.width=32", "evaluation.poses=4")
+    try:
+        config = composed(*toy, f"targets={tmp_path / 'shared'}")
+        with Worker(config, tmp_path / "face", 0.4, time.time()) as worker:
+            helpers = list(worker._helpers)
+            assert torch.get_num_threads() == 3
+            worker.wait()
+            for helper in helpers:
+                helper.join()
+            worker.look()
+            assert torch.get_num_threads() == 5  # theirs too
+        assert [helper.exitcode for helper in helpers] == [0, 0]
+        assert torch.get_num_threads() == 6
+    finally:
+        torch.set_num_threads(before)
+    character, teacher = load_puppet()
+    for name in ("posed", "face"):
+        shared = TargetSets(config, teacher, character, None).cache(name)
+        alone = TargetSets(composed(*toy, f"targets={tmp_path / 'alone'}"), teacher, character, None).complete(name)[
+            name
+        ]
+        assert len(shared) == len(alone) == {"posed": 96, "face": 32}[name]
+        for field in FIELDS[name][1:]:
+            assert all(torch.equal(shared.open().get(field, i), alone.get(field, i)) for i in range(len(alone)))
+
+
+def test_a_helper_makes_all_that_is_trained_on(tmp_path: Path) -> None:
+    config = composed("recipe.targets.posed=32", "recipe.targets.face=16", f"targets={tmp_path / 'targets'}")
+    content = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(content, dict)
+    help_to_teach(Work(content, tmp_path / "face", 10.0, time.time(), torch.get_num_threads(), 1.0))  # type: ignore[arg-type]
+    character, teacher = load_puppet()
+    sets = TargetSets(config, teacher, character, None)
+    assert (len(sets.cache("posed")), len(sets.cache("face"))) == (32, 16)
+    later = composed("recipe.targets.posed=48", "recipe.targets.face=16", f"targets={tmp_path / 'targets'}")
+    content = OmegaConf.to_container(later, resolve=True)
+    assert isinstance(content, dict)  # the teacher's share is over
+    help_to_teach(Work(content, tmp_path / "face", 10.0, time.time() - 540, torch.get_num_threads(), 1.0))  # type: ignore[arg-type]
+    assert len(sets.cache("posed")) == 32
+
+
+def load_puppet() -> tuple[torch.Tensor, Teacher]:
+    teacher = load_teacher("puppet", seed=0)
+    return teacher.character(), teacher  # type: ignore[operator]

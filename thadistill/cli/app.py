@@ -72,7 +72,7 @@ def _run(verb: str, arguments: Sequence[str]) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     from thadistill.config import conf_dir, one_line
-    from thadistill.overrides import SWEEP_FLAGS, flag_value, read_overrides, split_flags
+    from thadistill.config.overrides import SWEEP_FLAGS, flag_value, read_overrides, split_flags
     from thadistill.sweeps.job import SweepFailed
 
     flags, given = split_flags(arguments)
@@ -148,7 +148,7 @@ def check(verb: str, overrides: Sequence[str], config_dir: str | None = None, co
     from omegaconf import OmegaConf
 
     from thadistill.config import compose
-    from thadistill.schema import check_accounts
+    from thadistill.config.schema import check_accounts
 
     config = compose(verb, [one for override in overrides for one in _first(override)], config_dir)
     missing = sorted(OmegaConf.missing_keys(config))

@@ -2,7 +2,8 @@
 
 Two processes of one thread each get a third more out of two cores than two threads in one: small networks' operations
 are short, and threads meet at the end of each. Neither waits for the other: targets reach the rotator's training a shard
-at a time, through the cache on disk.
+at a time, through the cache on disk. From four threads on, helpers of one thread each run the teacher too: they take
+shards from the same cache, and leave their threads to the rotator when the last is there.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 import torch
@@ -23,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thadistill.data.character import Character
 from thadistill.data.target_cache import Targets
+from thadistill.devices import machine_memory
 from thadistill.errors import UserError, mistake
 from thadistill.pipeline.run_folder import RunFolder
 from thadistill.pipeline.targets import TargetSets, training_ends, training_minutes
@@ -30,11 +32,41 @@ from thadistill.processes import spawn
 from thadistill.teacher import Teacher
 
 _PATIENCE = 10.0  # seconds for an interrupted process to note what it has done
+# the rotator's step gets two thirds shorter by threads at the most: of two it has 1.5 times the speed of one
+_MOST_FOR_ROTATOR = 6
+_MOST_HELPERS = 16
+_HELPERS_BYTES = 2**30  # of memory, each: PyTorch, the teacher, what a pose needs
+
+
+class Shares(NamedTuple):
+    """Who has a machine's threads: the first process, the worker, and how many helpers of one thread there are."""
+
+    rotator: int
+    worker: int
+    helpers: int
+
+    @property
+    def teacher(self) -> int:
+        """Threads that run the teacher."""
+        return self.worker + self.helpers
+
+
+def share_threads(threads: int, memory: int | None = None) -> Shares:
+    """Shares out two threads or more.
+
+    Args:
+        memory: bytes of the machine, of which helpers take a quarter at the most; None: not known.
+    """
+    rotator = min(threads - threads // 2, _MOST_FOR_ROTATOR)
+    rest = threads - rotator
+    worker = 1 if rest < 4 else 2
+    room = _MOST_HELPERS if memory is None else memory // 4 // _HELPERS_BYTES
+    return Shares(rotator, worker, min(rest - worker, room, _MOST_HELPERS))
 
 
 @dataclass(frozen=True)
 class Work:
-    """What the second process is to do.
+    """What the second process, or a helper, is to do.
 
     Args:
         config: conf/distill.yaml, composed and resolved.
@@ -68,37 +100,47 @@ def has_worker(config: DictConfig, device: torch.device) -> bool:
 
 
 class Worker:
-    """The second process, as the first sees it; ``with`` starts and ends it, and leaves it its share of the threads."""
+    """The second process and its helpers, as the first sees them; ``with`` starts and ends them, and shares the threads."""
 
     def __init__(self, config: DictConfig, folder: Path, budget: float, began: float) -> None:
         content = OmegaConf.to_container(config, resolve=True)
         assert isinstance(content, dict)
         self._all = torch.get_num_threads()
-        own = self._all // 2
-        work = Work(content, folder, budget, began, own, self._all / own)  # type: ignore[arg-type]
+        self._shares = shares = share_threads(self._all, machine_memory())
+        slower = self._all / shares.teacher
+        work = Work(content, folder, budget, began, shares.worker, slower)  # type: ignore[arg-type]
+        self._helpers = [
+            spawn("thadistill.pipeline.worker:help_to_teach", replace(work, threads=1)) for _ in range(shares.helpers)
+        ]
         self._receiver, tell = multiprocessing.get_context("spawn").Pipe(duplex=False)
         self._process = spawn("thadistill.pipeline.worker:teach", work, pipe=tell)
         tell.close()
         self._mistake: str | None = None
         self._failure: str | None = None
         self.doing = "starting"
-        torch.set_num_threads(self._all - own)
+        torch.set_num_threads(shares.rotator)
 
     def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._process.is_alive():
-            self._process.terminate()
-        self._process.join(_PATIENCE)
-        self._process.kill()
+        processes = (self._process, *self._helpers)
+        for process in processes:
+            if process.is_alive():
+                process.terminate()
+        for process in processes:
+            process.join(_PATIENCE)
+            process.kill()
         torch.set_num_threads(self._all)
 
     def look(self) -> str:
-        """What it is doing, in a few words.
+        """What it is doing, in a few words. The threads of helpers that have ended go to the process that asks.
 
         Raises: UserError, RuntimeError when it has failed.
         """
+        if self._helpers and not any(helper.is_alive() for helper in self._helpers):
+            self._helpers = []
+            torch.set_num_threads(self._all - self._shares.worker)
         try:
             while self._receiver.poll():
                 kind, text = self._receiver.recv()
@@ -149,6 +191,32 @@ def teach(work: Work, tell: Connection) -> None:
     except SystemExit as ended:  # a training that diverged says so
         tell.send(("failed", str(ended.code)))
         raise SystemExit(1) from None
+
+
+def help_to_teach(work: Work) -> None:
+    """What a helper does: shards of the targets that are trained on, until all are there or the teacher's time is over.
+
+    What hinders it hinders the worker too, which says so.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    torch.set_num_threads(work.threads)
+    try:
+        config = OmegaConf.create(work.config)
+        character: Character = hydra.utils.instantiate(config.character)
+        teacher: Teacher = hydra.utils.instantiate(config.teacher, device="cpu")
+        sets = TargetSets(config, teacher, character.image, work.budget, work.slower, lambda text: None)
+        spent = (time.time() - work.began) / 60  # more than the start where this run continues another
+        for name, before in (("posed", spent), ("face", 0.0)):
+            wanted = sets.wanted[name]
+            assert wanted.minutes is not None
+            if before < wanted.minutes:
+                sets.fill(name, sets.cache(name), wanted.most, wanted.minutes - before)
+    except (UserError, OSError, RuntimeError) as error:
+        if mistake(error) is None:
+            raise
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 def _interrupt(number: int, frame: object) -> None:

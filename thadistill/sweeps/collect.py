@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from thadistill.config.overrides import unquoted
 from thadistill.errors import UserError
 from thadistill.files import read_json, write_bytes, write_csv, write_text
-from thadistill.overrides import unquoted
 from thadistill.sweeps.pareto import pareto_front
 
 QUALITY, COST = "psnr", "student_ms"  # the plot's axes

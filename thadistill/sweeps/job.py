@@ -23,9 +23,9 @@ from omegaconf import DictConfig
 
 import thadistill
 from thadistill.config import keyed
+from thadistill.config.overrides import quoted
 from thadistill.console import shown
 from thadistill.files import read_json, write_json
-from thadistill.overrides import quoted
 from thadistill.processes import environment_of_job
 
 _PATIENCE = 20.0  # seconds for an interrupted job of the same folder to save what it has

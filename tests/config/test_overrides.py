@@ -8,8 +8,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from thadistill.config import compose, conf_dir
+from thadistill.config.overrides import flag_value, quoted, read_overrides, split_flags, unquoted
 from thadistill.errors import UserError
-from thadistill.overrides import flag_value, quoted, read_overrides, split_flags, unquoted
 
 STRANGE = [
     "20261126_1712", "1e3", "true", "3", "a=1,b=2", "初音ミク.png", "pic (1).png", "it's", "runs [v2]/x", "[v2]/x", "a: b",

@@ -16,14 +16,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from thadistill.config.overrides import quoted, read_overrides
+from thadistill.config.schema import check_values, schedules
 from thadistill.errors import UserError
 from thadistill.files import conf_dir, sha256_of
-from thadistill.overrides import quoted, read_overrides
-from thadistill.schema import check_values, schedules
 
 __all__ = ["character_folder", "character_name", "compose", "conf_dir", "folder_name", "keyed", "one_line"]
 
-_INITS = Path(__file__).parent / "student" / "inits"
+_INITS = Path(__file__).parents[1] / "student" / "inits"
 # keys of which a run continues when they change: where things go, and on what a trainer runs
 _NOT_KEYED = ("out", "targets", "logger")
 _NOT_KEYED_OF_TRAINER = ("accelerator", "devices", "num_nodes", "strategy", "log_every_n_steps", "default_root_dir")

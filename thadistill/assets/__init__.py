@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from thadistill.downloads import Download, Npm, PyPI, Web, sha256_of
+from thadistill.assets.downloads import Download, Npm, PyPI, Web, sha256_of
 from thadistill.errors import UserError
 from thadistill.files import cache_folder, read_json
 

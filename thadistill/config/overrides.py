@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from thadistill.config.schema import is_as_typed, kind_of
 from thadistill.errors import UserError
-from thadistill.schema import is_as_typed, kind_of
 
 SWEEP_FLAGS = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 # Hydra's flags that take the next argument as their value
