@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -123,9 +125,15 @@ def return_freed_memory() -> bool:
         return False
 
 
+_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
+
+
 def machine_memory() -> int | None:
-    """Bytes of the machine's memory; None where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None
+    """Bytes of memory that this process may have: the machine's, or its container's; None where the system does not say."""
+    known = []
+    with suppress(AttributeError, OSError, ValueError):
+        known.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for path in _MEMORY_LIMITS:
+        with suppress(OSError, ValueError):  # "max": no limit
+            known.append(int(Path(path).read_text()))
+    return min(known, default=None)

@@ -39,8 +39,8 @@ def end_with_parent() -> None:
     """Where this process is a sweep's job: watches its parent from a thread, and is interrupted when that is gone.
 
     An interruption saves what there is; what has not ended by it after some seconds is killed,
-    which costs no more than what was not saved yet. A thread, not a signal of
-    the kernel's, as that exists on Linux only and follows the parent's thread.
+    which costs no more than what was not saved yet. The watch is a thread, which a call that keeps Python's
+    lock delays; a signal of the kernel's exists on Linux only, and follows the parent's thread.
     """
     parent = os.environ.pop(_VARIABLE, None)
     if parent is None or os.name != "posix":

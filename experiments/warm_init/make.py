@@ -40,7 +40,7 @@ from thadistill.pipeline.report import environment
 from thadistill.pipeline.targets import TargetSets
 from thadistill.student.face_morpher import FACE_SIZE
 from thadistill.student.init import INITS, SUFFIX, Part, apply_init, save_init
-from thadistill.tables.characters import LEARNED_FROM
+from thadistill.tables.characters import TO_LEARN_FROM
 
 HERE = Path(__file__).parent
 
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=70, help="in all; the characters take turns")
     parser.add_argument("--steps", type=int, default=300, help="of a turn")
     parser.add_argument("--falling", default="whole", choices=["whole", "turn"], help="over what the rates fall")
-    parser.add_argument("--characters", nargs="+", default=LEARNED_FROM)
+    parser.add_argument("--characters", nargs="+", default=TO_LEARN_FROM)
     parser.add_argument("--mirrored", action="store_true", help="their mirror images take turns too")
     parser.add_argument("--teacher", default="tha3")
     parser.add_argument("--student", default="paper", help="an init fits students of its own sizes only")

@@ -195,3 +195,9 @@ def test_a_command_composes_another_while_it_runs() -> None:
         assert compose("distill", ["seed=3"]).seed == 3
         assert GlobalHydra.instance().is_initialized()
     assert not GlobalHydra.instance().is_initialized()
+
+
+def test_a_tables_run_is_the_same_wherever_it_lies(tmp_path: Path) -> None:
+    given = ("experiment=table5_student_quality", "scale=small")
+    here, there = (keyed(compose("distill", [*given, f"out={tmp_path / name}"])) for name in ("here", "there"))
+    assert here == there

@@ -29,11 +29,11 @@ def test_figures_are_compared_by_what_they_are(rerun: ModuleType) -> None:
         {"row": "b", "psnr": "31.0", "ms_median": "100", "n": "16", "hardware": "one", "load": "0.1"},
     ]
     agree = [{**before[1], "psnr": "31.2", "ms_median": "115", "load": "3"}, {**before[0], "psnr": "29.8"}]
-    assert not list(rerun.differences(before, agree))
+    assert rerun.compared(before, agree) == (2, [])
     other = [{**before[0], "hardware": "two", "ms_median": "300"}]  # times of other machines are not compared
-    assert not list(rerun.differences(before, other))
+    assert rerun.compared(before, other) == (1, [])
     differ = [{**before[0], "psnr": "29.0"}, {**before[1], "ms_median": "150", "n": "12"}]
-    assert [str(one) for one in rerun.differences(before, differ)] == [
+    assert [str(one) for one in rerun.compared(before, differ)[1]] == [
         "a: psnr 30.0 -> 29.0",
         "b: ms_median 100 -> 150",
         "b: n 16 -> 12",
@@ -41,9 +41,9 @@ def test_figures_are_compared_by_what_they_are(rerun: ModuleType) -> None:
 
 
 def test_every_folder_that_is_made_again_is_there(rerun: ModuleType) -> None:
-    for folder, commands in rerun.COMMANDS.items():
-        for command in commands:
-            assert (EXPERIMENTS / folder / command.split()[0]).is_file()
+    for folder in rerun.COMMANDS:
+        for script, *_ in rerun.commands_of(folder, {"paper": "P", "slim": "S", "body": "B"}):
+            assert "__main__" in (EXPERIMENTS / folder / script).read_text()
 
 
 def test_a_folder_is_made_again_apart(rerun: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -54,8 +54,10 @@ def test_a_folder_is_made_again_apart(rerun: ModuleType, monkeypatch: pytest.Mon
     (folder / "run.py").write_text(f"{script}(here / 'results.csv').write_text(f'row,psnr\\na,{{sys.argv[1]}}\\n')")
     monkeypatch.setattr(rerun, "HERE", folder.parent)
     monkeypatch.setattr(rerun, "COMMANDS", {"toy": ("run.py {paper}",)})
-    assert rerun.run("toy", {"paper": "30.1"}) == []
-    assert rerun.run("toy", {"paper": "20.0"}) == ["a: psnr 30.0 -> 20.0"]
-    assert (folder / "results.csv").read_text() == "row,psnr\na,30.0\n"
+    assert rerun.run("toy", rerun.commands_of("toy", {"paper": "30.1"})) == []
+    assert rerun.run("toy", [["run.py", "20.0"]]) == ["a: psnr 30.0 -> 20.0"]
+    (folder / "results.csv").write_text("row,psnr\nb,30.0\n")
+    assert rerun.run("toy", [["run.py", "30.0"]]) == ["no committed row was made again"]
+    assert (folder / "results.csv").read_text() == "row,psnr\nb,30.0\n"
     with pytest.raises(UserError, match="toy needs paper="):
-        rerun.run("toy", {})
+        rerun.commands_of("toy", {})

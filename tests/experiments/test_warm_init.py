@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from thadistill.config import compose
 from thadistill.student.init import apply_init
+from thadistill.tables.characters import SHIPPED_INITS_KNOW, known_by
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FOLDER = Path(__file__).parents[2] / "experiments" / "warm_init"
@@ -35,6 +36,15 @@ def make(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Ma
         module.main()
 
     return run
+
+
+def test_what_the_inits_know_is_what_they_learned_from() -> None:
+    for record in FOLDER.glob("*/record.json"):
+        for part in ("face_morpher", "body_rotator"):
+            learned = {name.removesuffix(" mirrored") for name in json.loads(record.read_text())[part]["characters"]}
+            assert learned == set(SHIPPED_INITS_KNOW), f"{record}: {part}"
+    assert [known_by(name, pretrained=True) for name in ("lambda_00", "crypko_06")] == ["tuning", "init"]
+    assert known_by("crypko_06", pretrained=False) == "nothing"
 
 
 def made(make: Make, folder: Path, part: str, turns: int, *more: str) -> list[list[str]]:

@@ -68,6 +68,8 @@ def test_rows_of_several_seeds_are_made_apart_and_judged_with_their_spread(tmp_p
     rows = make_rows(path, "cpu", runs)
     assert [(row["row"], row["seed"]) for row in rows] == [("a", "0"), ("a", "1"), ("a", "2"), ("b", "0"), ("c", "0")]
     assert make_rows(path, "cpu", [Run("a", lambda: pytest.fail("is made"), seed) for seed in range(3)]) == rows
+    with pytest.raises(UserError, match="seed=3; expected none at scale=cpu"):
+        Command("table9", "cpu", ("seed=3",)).runs("abc", make, {"a": 3})
     assert spread([[row for row in rows if row["row"] == name] for name in "abc"], "psnr") == pytest.approx(0.2)
     (tmp_path / "paper.csv").write_text("row,psnr\na,38.9\n")
     claims = [

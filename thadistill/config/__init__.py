@@ -24,8 +24,9 @@ from thadistill.files import conf_dir, sha256_of
 __all__ = ["character_folder", "character_name", "compose", "conf_dir", "folder_name", "keyed", "one_line"]
 
 _INITS = Path(__file__).parents[1] / "student" / "inits"
-# keys of which a run continues when they change: where things go, and on what a trainer runs
-_NOT_KEYED = ("out", "targets", "logger")
+# keys of which a run continues when they change: where things go, what an experiment's other scales have, and on what a
+# trainer runs
+_NOT_KEYED = ("out", "targets", "logger", "targets_of", "minutes", "equal_patches")
 _NOT_KEYED_OF_TRAINER = ("accelerator", "devices", "num_nodes", "strategy", "log_every_n_steps", "default_root_dir")
 
 

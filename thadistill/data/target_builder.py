@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from filelock import FileLock, Timeout
@@ -79,11 +80,12 @@ def build_targets(
             left = []
             for free in (*others, index):  # those first whose run ended: they come earlier
                 started = time.monotonic()
-                if _build_shard(cache, free, teacher, image, parts[free], batch_size, wait=0.0):
+                state = _build_shard(cache, free, teacher, image, parts[free], batch_size, wait=0.0)
+                if state == "built":
                     took = time.monotonic() - started
                     slowest = max(slowest, took)
                     timed(took / cache.shard)
-                else:
+                elif state == "busy":
                     left.append(free)
             others = left
         report(min(count, (index + 1) * cache.shard))
@@ -93,7 +95,7 @@ def build_targets(
             wait = end - slowest - time.monotonic()
             if wait < 0:
                 break
-        if not _build_shard(cache, index, teacher, image, parts[index], batch_size, wait):
+        if _build_shard(cache, index, teacher, image, parts[index], batch_size, wait) == "busy":
             break
     cache.write_manifest()
     return len(cache)
@@ -112,19 +114,20 @@ def _build_shard(
     poses: Float[Tensor, "_n 45"],
     batch_size: int,
     wait: float,
-) -> bool:
-    """Whether the shard is there now: false where another run still builds it after ``wait`` seconds; -1: no limit."""
+) -> Literal["built", "there", "busy"]:
+    """Builds a shard that is not there; ``busy``: another run still builds it after ``wait`` seconds; -1: no limit."""
     lock = shard_lock(cache, index)
     try:
         mine = lock.acquire(timeout=wait)
     except Timeout:
-        return cache.has_shard(index)
+        return "there" if cache.has_shard(index) else "busy"
     with mine:
-        if not cache.has_shard(index):
+        there = cache.has_shard(index)
+        if not there:
             cache.write_shard(index, shard_targets(cache.key.kind, teacher, image, poses, batch_size))
         # whoever waits for this file, or creates it again, finds the shard
         Path(lock.lock_file).unlink(missing_ok=True)
-    return True
+    return "there" if there else "built"
 
 
 def shard_lock(cache: TargetCache, index: int) -> FileLock:

@@ -56,7 +56,7 @@ def with_worker(
     posed = sets.cache("posed")
     wanted = sets.wanted["posed"]
     with run.step("targets: posed") as step:
-        some = min(2 * SHARD, wanted.most)  # a shard for each process
+        some = min(worker.processes * SHARD, wanted.most)  # a shard for each
         step["detail"] = f"{sets.fill('posed', posed, some, wanted.minutes)} to begin with"
     targets["posed"] = posed.open()
     progress = BudgetBar("body rotator", also=worker.look)

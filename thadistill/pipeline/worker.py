@@ -3,7 +3,7 @@
 Two processes of one thread each get a third more out of two cores than two threads in one: small networks' operations
 are short, and threads meet at the end of each. Neither waits for the other: targets reach the rotator's training a shard
 at a time, through the cache on disk. From four threads on, helpers of one thread each run the teacher too: they take
-shards from the same cache, and leave their threads to the rotator when the last is there.
+shards from the same cache, and leave their threads to the face morpher when the last is there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from thadistill.teacher import Teacher
 
 _PATIENCE = 10.0  # seconds for an interrupted process to note what it has done
 # the rotator's step gets two thirds shorter by threads at the most: of two it has 1.5 times the speed of one
-_MOST_FOR_ROTATOR = 6
+_MOST_FOR_ROTATOR, _MOST_FOR_FACE = 6, 4
 _MOST_HELPERS = 16
 _HELPERS_BYTES = 2**30  # of memory, each: PyTorch, the teacher, what a pose needs
 
@@ -44,6 +44,7 @@ class Shares(NamedTuple):
     rotator: int
     worker: int
     helpers: int
+    face: int  # of the worker, when the teacher is through
 
     @property
     def teacher(self) -> int:
@@ -61,7 +62,7 @@ def share_threads(threads: int, memory: int | None = None) -> Shares:
     rest = threads - rotator
     worker = 1 if rest < 4 else 2
     room = _MOST_HELPERS if memory is None else memory // 4 // _HELPERS_BYTES
-    return Shares(rotator, worker, min(rest - worker, room, _MOST_HELPERS))
+    return Shares(rotator, worker, min(rest - worker, room, _MOST_HELPERS), min(rest, _MOST_FOR_FACE))
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,9 @@ class Work:
         folder: the face morpher's; its own ``run.json`` lies there.
         budget: minutes of the whole distillation. began: ``time.time()`` at which they began, or would have where this run
             continues another.
-        threads: its own. slower: by what factor it is, since it has not all of the machine; the recipe's shares of the
-            budget count for a machine of its own.
+        threads: its own. face_threads: those of the face morpher, whose training begins when the helpers are gone.
+        slower: by what factor the teacher is, as it has not all of the machine, for which the recipe's shares of the budget
+            count.
     """
 
     config: dict[str, Any]
@@ -82,6 +84,7 @@ class Work:
     budget: float
     began: float
     threads: int
+    face_threads: int
     slower: float
 
 
@@ -106,15 +109,16 @@ class Worker:
         content = OmegaConf.to_container(config, resolve=True)
         assert isinstance(content, dict)
         self._all = torch.get_num_threads()
-        self._shares = shares = share_threads(self._all, machine_memory())
+        shares = share_threads(self._all, machine_memory())
         slower = self._all / shares.teacher
-        work = Work(content, folder, budget, began, shares.worker, slower)  # type: ignore[arg-type]
+        work = Work(content, folder, budget, began, shares.worker, shares.face, slower)  # type: ignore[arg-type]
         self._helpers = [
             spawn("thadistill.pipeline.worker:help_to_teach", replace(work, threads=1)) for _ in range(shares.helpers)
         ]
         self._receiver, tell = multiprocessing.get_context("spawn").Pipe(duplex=False)
         self._process = spawn("thadistill.pipeline.worker:teach", work, pipe=tell)
         tell.close()
+        self.processes = 2 + len(self._helpers)  # that run the teacher at the beginning, the first one included
         self._mistake: str | None = None
         self._failure: str | None = None
         self.doing = "starting"
@@ -134,13 +138,10 @@ class Worker:
         torch.set_num_threads(self._all)
 
     def look(self) -> str:
-        """What it is doing, in a few words. The threads of helpers that have ended go to the process that asks.
+        """What it is doing, in a few words.
 
         Raises: UserError, RuntimeError when it has failed.
         """
-        if self._helpers and not any(helper.is_alive() for helper in self._helpers):
-            self._helpers = []
-            torch.set_num_threads(self._all - self._shares.worker)
         try:
             while self._receiver.poll():
                 kind, text = self._receiver.recv()
@@ -205,11 +206,12 @@ def help_to_teach(work: Work) -> None:
         character: Character = hydra.utils.instantiate(config.character)
         teacher: Teacher = hydra.utils.instantiate(config.teacher, device="cpu")
         sets = TargetSets(config, teacher, character.image, work.budget, work.slower, lambda text: None)
-        spent = (time.time() - work.began) / 60  # more than the start where this run continues another
+        planned = RunFolder(work.folder, config).state["plan"]  # by a run that this one continues
+        spent = (time.time() - work.began) / 60
         for name, before in (("posed", spent), ("face", 0.0)):
             wanted = sets.wanted[name]
             assert wanted.minutes is not None
-            if before < wanted.minutes:
+            if f"{name}_poses" not in planned and before < wanted.minutes:
                 sets.fill(name, sets.cache(name), wanted.most, wanted.minutes - before)
     except (UserError, OSError, RuntimeError) as error:
         if mistake(error) is None:
@@ -252,6 +254,7 @@ def _teach(work: Work, tell: Connection) -> None:
         return left() - config.recipe.face_morpher.share * work.budget
 
     targets = all_targets(sets, run, for_targets)
+    torch.set_num_threads(work.face_threads)
 
     def minutes() -> float:
         return training_minutes(work.budget, left())

@@ -47,11 +47,13 @@ class Claim:
         margin: of means by row, then column; above 0 the sentence holds.
         column: in whose unit the margin is, where it varies from run to run. A margin below twice the spread of that
             column tells nothing.
+        scales: at which it is judged; none named: all.
     """
 
     sentence: str
     margin: Callable[[Mapping[str, Mapping[str, float]]], float]
     column: str | None = None
+    scales: tuple[str, ...] = ()
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -118,7 +120,9 @@ def write_table(
         ]
         parts += [f"## scale={scale}", markdown(["", *(f"paper: {key}" for key in theirs), *shown], table)]
         parts += [f"In every row: {', '.join(f'`{key}` {value}' for key, value in same.items())}."] if same else []
-        judged = [f"- {claim.sentence}: {_verdict(claim, ours)}." for claim in claims]
+        judged = [
+            f"- {claim.sentence}: {_verdict(claim, ours)}." for claim in claims if scale in (claim.scales or (scale,))
+        ]
         parts += ["\n".join(judged)] if judged else []
         places = dict.fromkeys(f"{row['hardware']}, commit {row['commit']}" for row in lines)
         parts.append(f"Measured on {'; '.join(places)}.")

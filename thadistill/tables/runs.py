@@ -63,9 +63,12 @@ class Command:
             make: a run's figures, from the command, the row, and the seed; None: that of the configuration.
             seeds: how many runs a row is made of, seeds 0, 1, 2..; rows that are not in it have one.
 
-        Raises: UserError when a row that was asked for does not exist.
+        Raises: UserError when a row that was asked for does not exist, or a seed is asked for where the table has several.
         """
         rows = list(rows)
+        given = [override for override in self.overrides if override.startswith("seed=")]
+        if seeds and given:
+            raise UserError(f"{given[0]}; expected none at scale={self.scale}, which makes its rows with several seeds")
         unknown = [name for name in self.rows if name not in rows]
         if unknown:
             raise UserError(f"rows={unknown[0]}; expected some of {', '.join(rows)}, separated by commas")
