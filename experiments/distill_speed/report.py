@@ -96,10 +96,13 @@ def table(rows: list[dict[str, str]]) -> str:
 
 def spread(rows: list[dict[str, str]]) -> list[str]:
     """A line for each group of ends that differ in nothing but their seed."""
-    alike = ("recipe", "init", "student", "character", "budget_minutes", "hardware", "commit")
-    ends = sorted((row for row in rows if row["at"] == "end"), key=lambda row: [row[key] for key in alike])
+
+    def alike(row: dict[str, str]) -> list[str]:
+        keys = ("recipe", "init", "student", "character", "budget_minutes", "hardware")
+        return [*(row[key] for key in keys), row["commit"].rstrip("+")]  # each leaves its rows in the work tree
+
     lines = []
-    for _, group in groupby(ends, key=lambda row: [row[key] for key in alike]):
+    for _, group in groupby(sorted((row for row in rows if row["at"] == "end"), key=alike), key=alike):
         if len(runs := list(group)) < 3:
             continue
         psnr, eyes = (

@@ -128,15 +128,15 @@ def test_several_processes_make_what_one_makes(tmp_path: Path) -> None:
     """Six threads: the first process, the worker and two helpers, on as many cores as there are."""
     before = torch.get_num_threads()
     torch.set_num_threads(6)
-    toy = ("recipe.targets.posed=96", "recipe.targets.face=32", "student.face_morpher.width=32", "evaluation.poses=4")
+    toy = ("recipe.targets.posed=64", "recipe.targets.face=32", "student.face_morpher.width=32", "evaluation.poses=4")
     try:
         config = composed(*toy, f"targets={tmp_path / 'shared'}")
-        with Worker(config, tmp_path / "face", 0.4, time.time()) as worker:
+        with Worker(config, tmp_path / "face", 5.0, time.time()) as worker:
             helpers = list(worker._helpers)
             assert torch.get_num_threads() == 3
-            worker.wait()
             for helper in helpers:
                 helper.join()
+            worker.look()
         assert [helper.exitcode for helper in helpers] == [0, 0]
         assert torch.get_num_threads() == 6
     finally:
@@ -147,7 +147,7 @@ def test_several_processes_make_what_one_makes(tmp_path: Path) -> None:
         alone = TargetSets(composed(*toy, f"targets={tmp_path / 'alone'}"), teacher, character, None).complete(name)[
             name
         ]
-        assert len(shared) == len(alone) == {"posed": 96, "face": 32}[name]
+        assert len(shared) == len(alone) == {"posed": 64, "face": 32}[name]
         for field in FIELDS[name][1:]:
             assert all(torch.equal(shared.open().get(field, i), alone.get(field, i)) for i in range(len(alone)))
 
