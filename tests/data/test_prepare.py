@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from thadistill import assets
 from thadistill.config import character_folder, character_name
 from thadistill.config.overrides import read_overrides
 from thadistill.data.character import from_folder
 from thadistill.data.framing import Answer
-from thadistill.data.prepare import _skin_beside, prepare
+from thadistill.data.prepare import _fineness, _skin_beside, prepare
 from thadistill.data.prepare_sheet import sheet
 from thadistill.errors import UserError
 from thadistill.images import load_character
@@ -155,3 +156,24 @@ def test_a_picture_is_a_character_once_it_is_prepared(tmp_path: Path, monkeypatc
     assert torch.equal(character.image, load_character(folder / "character.png"))
     figure(picture, (800, 1201))  # another picture under the same name is another character
     assert character_folder(picture) != folder
+
+
+@pytest.mark.slow
+def test_a_photo_of_a_person_is_no_character(tmp_path: Path) -> None:
+    data = pytest.importorskip("skimage.data")
+    teacher = load_teacher("tha3")
+    photo = Image.fromarray(data.astronaut())
+    outline = Image.new("L", photo.size)
+    draw = ImageDraw.Draw(outline)
+    draw.ellipse((155, -20, 305, 190), fill=255)
+    draw.polygon([(60, 511), (120, 250), (200, 180), (250, 180), (340, 230), (400, 511)], fill=255)
+    photo.putalpha(outline)
+    photo.crop((0, 0, 512, 400)).save(tmp_path / "me.png")
+    with pytest.raises(UserError, match="looks like a photo of a person"):
+        prepare(tmp_path / "me.png", make_teacher=lambda: teacher)
+    assert prepare(tmp_path / "me.png", make_teacher=lambda: teacher, force=True).character.size == (512, 512)
+    for name in assets.SAMPLE_CHARACTERS:
+        drawn = Image.open(assets.sample_character(name)).convert("RGBA")
+        for side in (512, 300):  # as large as it is drawn, and enlarged
+            page = drawn.resize((side, side)).resize((512, 512)).crop((206, 125, 306, 205))
+            assert _fineness(np.array(page)) > 0.65, f"{name} at {side}"

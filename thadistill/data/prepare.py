@@ -38,6 +38,10 @@ HEAD_BOX = Region(64, 192, 192, 320)
 LEAST_SIDE = 64  # pixels of a picture
 WORKED_ON = 2560  # pixels of the longer side at most: a head a tenth of it fills the head box twice
 _LEAST_HEAD = 16  # pixels of head=
+# fineness around the eyes is 0.70 to 1.34 of drawn characters, also as JPEGs of half the size, and 0.41 to 0.58 of photos of
+# eight people (experiments/LOG.md); a picture that is enlarged by more has no fine detail of its own, whatever it shows
+_LINES, _ENLARGED = 0.62, 1.25
+_AROUND_EYES = Region(125, 205, 206, 306)
 
 
 @dataclass(frozen=True)
@@ -114,10 +118,12 @@ def _found(teacher: ChainTeacher, figure: Image.Image, force: bool, name: str, n
     if figure.size == (IMAGE_SIZE, IMAGE_SIZE):
         own = _framed(teacher, figure, Placement(1, 0, 0))
         if own.face and own.answer is not None and fits(own.answer):
+            _refuse_photo(figure, own, force, name)
             notes.append("kept the framing of the 512x512 picture, in which the head lies right")
             return own
     framed = frame(teacher, figure)
     if framed.face:
+        _refuse_photo(figure, framed, force, name)
         notes.append("found eyes and mouth by the teacher's answer to poses")
         return framed
     if not force:
@@ -127,6 +133,29 @@ def _found(teacher: ChainTeacher, figure: Image.Image, force: bool, name: str, n
         )
     guessed = _framed(teacher, figure, outline_guess(figure))
     return guessed._replace(face=False)
+
+
+def _refuse_photo(figure: Image.Image, framed: Framed, force: bool, name: str) -> None:
+    """A person's face answers like a drawn one, but moves badly; a photo has shading where a drawing has lines.
+
+    Raises: UserError, unless ``force``.
+    """
+    if force or framed.placement.scale > _ENLARGED:
+        return
+    if _fineness(np.array(placed(figure, framed.placement, _AROUND_EYES).convert("RGBA"))) < _LINES:
+        raise UserError(
+            f"{name} looks like a photo of a person; expected a drawn character: force=true takes it nevertheless"
+        )
+
+
+def _fineness(rgba: UInt8[np.ndarray, "h w 4"]) -> float:
+    """How much of a picture's contrast is fine: its typical second derivative against its first; 0.7 to 1.1 of drawings."""
+    alpha = rgba[..., 3:] / 255
+    light = (rgba[..., :3] * alpha + 255 * (1 - alpha)) @ np.array([0.299, 0.587, 0.114])
+    fine = np.abs(ndimage.gaussian_laplace(light, 1.0))
+    coarse = np.hypot(*(ndimage.gaussian_filter(light, 1.5, order) for order in ((0, 1), (1, 0))))
+    inner = np.s_[4:-4, 4:-4]
+    return float(np.median(fine[inner]) / max(1e-6, np.median(coarse[inner])))
 
 
 def _framed(teacher: ChainTeacher | None, figure: Image.Image, placement: Placement) -> Framed:
