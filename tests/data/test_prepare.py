@@ -174,6 +174,6 @@ def test_a_photo_of_a_person_is_no_character(tmp_path: Path) -> None:
     assert prepare(tmp_path / "me.png", make_teacher=lambda: teacher, force=True).character.size == (512, 512)
     for name in assets.SAMPLE_CHARACTERS:
         drawn = Image.open(assets.sample_character(name)).convert("RGBA")
-        for side in (512, 300):  # as large as it is drawn, and enlarged
+        for side in (512, 410):  # as large as it is drawn, and enlarged by as much as is judged
             page = drawn.resize((side, side)).resize((512, 512)).crop((206, 125, 306, 205))
             assert _fineness(np.array(page)) > 0.65, f"{name} at {side}"
