@@ -28,8 +28,8 @@ _WIDTH = 18  # of a key's column
 def usage() -> str:
     """What ``thadistill`` alone prints."""
     conf = conf_dir()
-    heads = {verb: _read(conf / f"{verb}.yaml", conf)[0][0] for verb in VERBS}
-    # "thadistill VERB: what it does; more of it"
+    # "# thadistill VERB: what it does; more of it"
+    heads = {verb: (conf / f"{verb}.yaml").read_text().partition("\n")[0] for verb in VERBS}
     lines = [f"  {verb:<10} {head.partition(': ')[2].partition(';')[0]}" for verb, head in heads.items()]
     return "\n".join(
         [

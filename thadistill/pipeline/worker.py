@@ -11,7 +11,8 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -177,20 +178,27 @@ class Worker:
 
 def teach(work: Work, tell: Connection) -> None:
     """What the second process does; how it failed, it tells before it ends."""
+    with _as_process(work, lambda kind, text: tell.send((kind, text))):
+        _teach(work, tell)
+
+
+@contextmanager
+def _as_process(work: Work, report: Callable[[str, str], None] = lambda kind, text: None) -> Iterator[None]:
+    """What a process of its own begins and ends with: its threads, how it is interrupted, its status, what failed."""
     signal.signal(signal.SIGTERM, _interrupt)
     torch.set_num_threads(work.threads)
     try:
-        _teach(work, tell)
+        yield
     except (UserError, OSError, RuntimeError) as error:
         found = mistake(error)
         if found is None:
             raise
-        tell.send(("mistake", str(found)))
+        report("mistake", str(found))
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except SystemExit as ended:  # a training that diverged says so
-        tell.send(("failed", str(ended.code)))
+        report("failed", str(ended.code))
         raise SystemExit(1) from None
 
 
@@ -199,13 +207,9 @@ def help_to_teach(work: Work) -> None:
 
     What hinders it hinders the worker too, which says so.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
-    torch.set_num_threads(work.threads)
-    try:
+    with _as_process(work):
         config = OmegaConf.create(work.config)
-        character: Character = hydra.utils.instantiate(config.character)
-        teacher: Teacher = hydra.utils.instantiate(config.teacher, device="cpu")
-        sets = TargetSets(config, teacher, character.image, work.budget, work.slower, lambda text: None)
+        _, sets = _target_sets(work, config, lambda text: None)
         planned = RunFolder(work.folder, config).state["plan"]  # by a run that this one continues
         spent = (time.time() - work.began) / 60
         for name, before in (("posed", spent), ("face", 0.0)):
@@ -213,12 +217,12 @@ def help_to_teach(work: Work) -> None:
             assert wanted.minutes is not None
             if f"{name}_poses" not in planned and before < wanted.minutes:
                 sets.fill(name, sets.cache(name), wanted.most, wanted.minutes - before)
-    except (UserError, OSError, RuntimeError) as error:
-        if mistake(error) is None:
-            raise
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+
+
+def _target_sets(work: Work, config: DictConfig, say: Callable[[str], None]) -> tuple[Character, TargetSets]:
+    character: Character = hydra.utils.instantiate(config.character)
+    teacher: Teacher = hydra.utils.instantiate(config.teacher, device="cpu")
+    return character, TargetSets(config, teacher, character.image, work.budget, work.slower, say)
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -237,13 +241,11 @@ def _teach(work: Work, tell: Connection) -> None:
     config = OmegaConf.create(work.config)
     run = RunFolder(work.folder, config)
     seed_everything(config.seed, verbose=False)
-    character: Character = hydra.utils.instantiate(config.character)
-    teacher: Teacher = hydra.utils.instantiate(config.teacher, device="cpu")
 
     def say(text: str) -> None:
         tell.send(("doing", text))
 
-    sets = TargetSets(config, teacher, character.image, work.budget, work.slower, say)
+    character, sets = _target_sets(work, config, say)
 
     def left() -> float:
         """Minutes until the rotator's training ends."""
