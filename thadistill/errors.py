@@ -24,6 +24,11 @@ class UserError(ValueError):
         super().__init__(shown if len(shown) <= _LONGEST else f"{shown[:half]} ... {shown[-half:]}")
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what another library's error says, or its kind where it says nothing: as a reason in a message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+
+
 def mistake(error: BaseException | None) -> UserError | None:
     """What of an error is the user's to mend: a UserError, a full disk, a file or folder that cannot be used; else None."""
     if isinstance(error, UserError):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thadistill.errors import UserError
+from thadistill.errors import UserError, first_line
 
 _FOLDER = 0x10  # among a ZIP entry's attributes
 _READ = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64)
@@ -53,8 +53,9 @@ def read_torch(file: Path | io.BytesIO, name: str) -> Any:
     except UserError:
         raise
     except Exception as error:  # pickle, zip and torch each have their own
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise UserError(f"{name} cannot be read as tensors ({reason}); expected a whole file: copy it again") from None
+        raise UserError(
+            f"{name} cannot be read as tensors ({first_line(error)}); expected a whole file: copy it again"
+        ) from None
 
 
 def oddity(value: Tensor) -> str | None:

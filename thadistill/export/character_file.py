@@ -26,7 +26,7 @@ from jaxtyping import Bool
 from safetensors.torch import load, save
 from torch import Tensor
 
-from thadistill.errors import UserError
+from thadistill.errors import UserError, first_line
 from thadistill.images import IMAGE_SIZE, encode_rgba, to_pil
 from thadistill.images.picture import decode_picture
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
@@ -121,7 +121,7 @@ def unpack_character(packed: bytes, source: str = "the character file") -> tuple
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     except Exception as error:  # of safetensors, Pillow, and whatever a damaged header makes stumble
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = first_line(error)
         raise UserError(
             f"{source} cannot be read ({reason}); expected a character file of 'thadistill export format=web'"
         ) from None

