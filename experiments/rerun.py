@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "table5_student_quality": ("run.py scale=cpu",),
     "table6_architecture": ("run.py scale=cpu",),
     "table7_phases": ("run.py scale=cpu",),
+    "table8_unet": ("run.py",),
     "teacher_on_puppets": ("run.py --minutes 10 --train 128 --poses 8 --threads 2",),
     "web_player": ("run.py paper={paper} slim={slim} --webgpu slim",),
 }

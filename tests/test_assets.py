@@ -65,7 +65,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Pip:
     """A pip that writes ``content`` where it is told to, or fails with ``stderr``."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, content: bytes = b"", stderr: str = "", file: str = WHEEL) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, content: bytes = b"", stderr: str = "", file: str = WHEEL
+    ) -> None:
         self.commands: list[list[str]] = []
         self.content, self.stderr, self.file = content, stderr, file
         monkeypatch.setattr(subprocess, "run", self)

@@ -51,6 +51,7 @@ ARGUMENTS = {
     "gpu": ["--device", "cpu", "--minutes", "0.1", "--frames", "5", *TOY],
     "machines": ["--seconds", "0.05", "--instructions", "native"],
     "prepare": ["trials=1"],
+    "table8_unet": [],
     "table2_teacher_speed": ["--teacher", "THA3 separable_float", "--frames", "1", "--warmup", "0"],
 }
 # THA3's: from the machine's own cache folder, fetched where it is empty
