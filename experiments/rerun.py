@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "machines": ("run.py",),
     "prepare": ("run.py trials=30", "jpeg.py minutes=3"),
     "reliability": ("fuzz.py", "pictures.py", "kills.py", "disks.py"),
-    "table1_teacher": ("run.py --teacher tha3 --body-morpher {body}",),
+    "table1_teacher": ("run.py --teacher tha3 --trained {body} --trained {upscaler} --trained {face}",),
     "table2_teacher_speed": ("run.py",),
     "table4_student_speed": ("run.py scale=small model={paper}",),
     "table5_student_quality": ("run.py scale=cpu",),

@@ -1,10 +1,12 @@
 """Table 1: PSNR, SSIM and LPIPS of teachers against ground truth, and of showing the image unmoved.
 
-    python experiments/table1_teacher/run.py --triples FOLDER --teacher tha3 --teacher tha4=WEIGHTS --body-morpher FOLDER
+    python experiments/table1_teacher/run.py --teacher tha3 --teacher tha4=WEIGHTS --triples FOLDER
+    python experiments/table1_teacher/run.py --teacher tha3 --trained BODY --trained UPSCALER --trained FACE
 
-Without --triples, the puppets of even seeds are rendered: test characters of every training on puppets. A teacher is
-given each triple's image, whose face is posed already, and the pose's rotation and breathing alone. Writes results.csv
-and table.md next to itself.
+Without --triples, the puppets of even seeds are rendered: test characters of every training on puppets. A whole teacher is
+given each triple's image, whose face is posed already, and the pose's rotation and breathing alone; a network that
+``thadistill train module=teacher`` left in a folder is judged on the test triples of its own configuration. Writes
+results.csv and table.md next to itself.
 """
 
 from __future__ import annotations
@@ -15,22 +17,29 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import hydra
 import numpy as np
 import torch
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from thadistill.config import compose
-from thadistill.data.triples import FolderTriples, shrink, stack, write_puppet_triples
+from thadistill.data.triples import FolderTriples, stack, write_puppet_triples
 from thadistill.files import cache_folder, write_csv, write_text
+from thadistill.images import FACE_REGION
+from thadistill.lit.face_stages import FaceStagesModule
 from thadistill.metrics.image import psnr, psnr_display, ssim
 from thadistill.metrics.perceptual import Unavailable, load_lpips
 from thadistill.pipeline.report import environment
-from thadistill.pipeline.teacher import build_module, load_one
+from thadistill.pipeline.teacher import build_module, build_split, load_one, named_networks
 from thadistill.pose import POSE_PARAMETERS
+from thadistill.tables.ledger import markdown
 from thadistill.teacher import load_teacher
+from thadistill.warp import resize
 
 HERE = Path(__file__).parent
 Posed = Callable[[Tensor, Tensor], Tensor]
+Crop = Callable[[Tensor], Tensor]
+Row = dict[str, object]
 
 
 def identity(image: Tensor, pose: Tensor) -> Tensor:
@@ -50,26 +59,45 @@ def whole_teacher(text: str) -> Posed:
     return posed
 
 
-def body_morpher(folder: Path, stage: str) -> tuple[Posed, int]:
-    """A body morpher that ``thadistill train module=teacher`` left, and the size it works at."""
-    config = compose("train", ["module=teacher", f"stage={stage}", "out=unused"])
+def trained(folder: Path) -> tuple[dict[str, Posed], FolderTriples, Crop]:
+    """What ``thadistill train module=teacher`` left: its pictures by a row's name, its test triples, what of them counts."""
+    config = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(config, DictConfig)
+    stage = config.stage
+    stage.perceptual = "laplacian"  # of no use here: a loss needs one, and this one needs no weights
     module = build_module(config)
-    load_one(config.stage.name, module.network, folder)
+    for name, network in named_networks(stage.name, module.network).items():
+        load_one(name, network, folder)
     module.eval()
-    return lambda image, pose: module(image, pose).merged, int(config.stage.size)
+    module.progress = 1.0
+    test = build_split(config).test
+    assert isinstance(test, FolderTriples)
+    if isinstance(module, FaceStagesModule):
+        return {"face stages": lambda image, pose: module(image, pose).face.output}, test, FACE_REGION.crop
+    rows: dict[str, Posed] = {stage.name.replace("_", " "): lambda image, pose: module(image, pose).merged}
+    if stage.coarse is not None:
+        coarse = hydra.utils.instantiate(stage.coarse_network)
+        load_one("body_morpher", coarse, Path(stage.coarse))
+
+        def enlarged(image: Tensor, pose: Tensor) -> Tensor:
+            half = resize(image, stage.size // 2, stage.size // 2)
+            merged = coarse(half, pose[:, POSE_PARAMETERS.rotation]).merged
+            return resize(merged, stage.size, stage.size)
+
+        rows = {"body morpher, enlarged": enlarged, **rows}
+    return rows, test, lambda picture: picture
 
 
-def judge(name: str, posed: Posed, triples: FolderTriples, size: int, count: int) -> dict[str, object]:
-    """A row: means of per-image values at ``size`` pixels."""
+def judge(name: str, posed: Posed, triples: FolderTriples, count: int, crop: Crop = lambda picture: picture) -> Row:
+    """A row: means of per-image values of what ``posed`` gives against ``crop`` of the truth."""
     lpips = load_lpips()
     figures: dict[str, list[float]] = {"psnr": [], "psnr_display": [], "ssim": [], "lpips": []}
     begun = time.perf_counter()
     count = min(count, len(triples))
     for index in range(count):
         image, pose, truth = stack([triples[index * len(triples) // count]])
-        image, truth = shrink(image, size), shrink(truth, size)
         with torch.inference_mode():
-            found = posed(image, pose)
+            found, truth = posed(image, pose), crop(truth)
         for metric, function in (("psnr", psnr), ("psnr_display", psnr_display), ("ssim", ssim)):
             figures[metric].append(float(function(found, truth)))
         if not isinstance(lpips, Unavailable):
@@ -78,13 +106,12 @@ def judge(name: str, posed: Posed, triples: FolderTriples, size: int, count: int
     reason = lpips.reason.split(",")[0] if isinstance(lpips, Unavailable) else ""
     reason = reason.replace(str(torch.hub.get_dir()), "TORCH_HOME/hub")
     minutes = round((time.perf_counter() - begun) / 60, 2)
-    return {"teacher": name, "size": size, "n": count, **means, "lpips_reason": reason, "minutes": minutes}
+    return {"teacher": name, "size": triples.size, "n": count, **means, "lpips_reason": reason, "minutes": minutes}
 
 
-def markdown(rows: list[dict[str, object]]) -> str:
-    columns = list(rows[0])
-    lines = [columns, ["---"] * len(columns), *([str(row[column]) for column in columns] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def as_table(rows: list[Row]) -> str:
+    columns = list(dict.fromkeys(column for row in rows for column in row if any(one[column] != "" for one in rows)))
+    return markdown(columns, [[str(row[column]) for column in columns] for row in rows])
 
 
 def main() -> None:
@@ -94,8 +121,9 @@ def main() -> None:
     parser.add_argument("--poses", type=int, default=2, help="of each")
     parser.add_argument("--count", type=int, default=100, help="triples judged, at most")
     parser.add_argument("--teacher", action="append", default=[], help="tha3, tha3=FOLDER, tha4=FOLDER; repeatable")
-    parser.add_argument("--body-morpher", type=Path, help="a folder with a trained body_morpher.pt")
-    parser.add_argument("--stage", default="small", help="its sizes, of conf/stage")
+    parser.add_argument(
+        "--trained", type=Path, action="append", default=[], help="what train module=teacher left; repeatable"
+    )
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -105,24 +133,26 @@ def main() -> None:
         triples, source = FolderTriples(place, 512, names), f"{given.characters} puppets of even seeds"
     else:
         triples, source = FolderTriples(given.triples, 512), given.triples.name
-    rows = [judge("identity", identity, triples, 512, given.count)]
-    rows += [judge(text.partition("=")[0], whole_teacher(text), triples, 512, given.count) for text in given.teacher]
-    if given.body_morpher is not None:
-        posed, size = body_morpher(given.body_morpher, given.stage)
-        rows.append(judge("identity", identity, triples, size, given.count))
-        rows.append(judge(f"body morpher, stage={given.stage}", posed, triples, size, given.count))
+    rows = [judge("identity", identity, triples, given.count)]
+    rows += [judge(text.partition("=")[0], whole_teacher(text), triples, given.count) for text in given.teacher]
+    for folder in given.trained:
+        networks, test, crop = trained(folder)
+        face = ", faces" if "face stages" in networks else ""
+        rows.append(judge(f"identity{face}", lambda image, pose, crop=crop: crop(image), test, given.count, crop))
+        rows += [judge(name, posed, test, given.count, crop) for name, posed in networks.items()]
     write_csv(HERE / "results.csv", rows)
     with (HERE / "paper.csv").open(newline="") as file:
-        paper: list[dict[str, object]] = [dict(row) for row in csv.DictReader(file)]
+        paper: list[Row] = [dict(row) for row in csv.DictReader(file)]
     made = environment()
     text = [
         "# Table 1: teachers against ground truth",
         f"Generated by run.py on triples of {source}; means of per-image values. `psnr`: network space, four channels; "
-        "`psnr_display`, `ssim`, `lpips`: sRGB on white. `identity` shows the image unmoved.",
-        markdown(rows),
+        "`psnr_display`, `ssim`, `lpips` (AlexNet): sRGB on white. `identity` shows the image unmoved, `body morpher, "
+        "enlarged` what the upscaler begins with; `faces` are the 192x192 face region, from the rest to the posed face.",
+        as_table(rows),
         "The paper's, on 10,000 test examples of its own 3D models, which are not public: other pictures, so the figures "
         "compare teachers within a table, not across the two.",
-        markdown(paper),
+        as_table(paper),
         f"{made['hardware']}, torch {made['torch']}, commit {made['commit']}.\n",
     ]
     write_text(HERE / "table.md", "\n\n".join(text))

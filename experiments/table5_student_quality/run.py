@@ -15,7 +15,7 @@ from thadistill.tables.characters import TUNED, UNTOUCHED, known_by
 
 HERE = Path(__file__).parent
 CHARACTERS = {name: f"character={name}" for name in (*TUNED, *UNTOUCHED)}
-SEEDS = {"cpu": dict.fromkeys(TUNED, 3)}
+SEEDS = {"cpu": {TUNED[0]: 3}}  # the claims are about all characters: the spread of one serves for all
 PUPPETS = {f"puppet_{seed}": f"teacher.seed={seed}" for seed in (0, 1)}
 COLUMNS = [
     *("psnr", "psnr_display", "ssim", "stlpips", "lpips", "face_psnr", "eye_mouth_psnr", "flow_epe_px"),

@@ -23,7 +23,11 @@ VERBS = {
     "cache": [[], ["recipe=paper"]],
     "train": [
         ["module=body_rotator"],
-        *(["module=teacher", f"stage={stage}"] for stage in ("small", "body_morpher", "face_stages")),
+        *(
+            ["module=teacher", f"stage={stage}"]
+            for stage in ("small", "small_face_stages", "body_morpher", "face_stages")
+        ),
+        ["module=teacher", "stage=small_upscaler", "stage.coarse=x"],
         ["module=teacher", "stage=upscaler", "stage.coarse=x", "triples=tar", "triples.shards=x", "triples.test=y"],
     ],
     "distill": [

@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from thadistill.cli import main
-from thadistill.config import conf_dir
+from thadistill.config import compose, conf_dir
 from thadistill.data.character import puppet
 from thadistill.data.poses import sample_poses
+from thadistill.pipeline.teacher import build_module, named_networks
 from thadistill.student import BodyRotator, CharacterModel, FaceMorpher
 from thadistill.tables import Command
 from thadistill.tables.ledger import SCALES, read_rows
@@ -43,7 +45,7 @@ ARGUMENTS = {
         *("--held-out", "1", "--threads", "1", "--startup", "folded", "--track", "TRACK", "--track-frames", "4"),
         *("--flicker-frames", "2", "--teacher", "puppet", "--character", "puppet", "--teacher-pairs", "1"),
     ],
-    "table1_teacher": ["--characters", "1", "--poses", "1", "--count", "1"],
+    "table1_teacher": ["--characters", "1", "--poses", "1", "--count", "1", "--trained", "TEACHER"],
     "teacher_on_puppets": ["--minutes", "0.1", "--train", "2", "--test", "2", "--poses", "2"],
     "distill_speed": ["toy", "--minutes", "0.1", *TOY],
     "latency": ["MODEL", "--seconds", "1.5", "--minutes", "0.02", "--runtime", "folded"],
@@ -166,6 +168,19 @@ def toy_run(folder: Path) -> Path:
     return run
 
 
+def toy_teacher(folder: Path) -> Path:
+    """An untrained upscaler on an untrained body morpher, each as ``train module=teacher`` leaves it."""
+    few = ["triples.train_characters=1", "triples.test_characters=1", "triples.poses=1", "stage.perceptual=laplacian"]
+    body, upscaler = folder / "body", folder / "upscaler"
+    for out, *stage in ((body, "stage=small"), (upscaler, "stage=small_upscaler", f"stage.coarse={body}")):
+        out.mkdir()
+        config = compose("train", ["module=teacher", *stage, *few, f"out={out}"])
+        OmegaConf.save(config, out / "config.yaml", resolve=True)
+        for name, network in named_networks(config.stage.name, build_module(config).network).items():
+            torch.save(network.state_dict(), out / f"{name}.pt")
+    return upscaler
+
+
 def toy_track(folder: Path) -> Path:
     """A few poses in a row."""
     path = folder / "track.npy"
@@ -173,7 +188,12 @@ def toy_track(folder: Path) -> Path:
     return path
 
 
-MADE: dict[str, Callable[[Path], Path]] = {"MODEL": toy_model, "RUN": toy_run, "TRACK": toy_track}
+MADE: dict[str, Callable[[Path], Path]] = {
+    "MODEL": toy_model,
+    "RUN": toy_run,
+    "TRACK": toy_track,
+    "TEACHER": toy_teacher,
+}
 
 
 def check_frame_rate(folder: Path) -> None:
@@ -203,4 +223,15 @@ def check_frame_rate(folder: Path) -> None:
     assert "no plot" in table  # of two students only one says how good it is
 
 
-CHECKS: dict[str, Callable[[Path], None]] = {"frame_rate": check_frame_rate}
+def check_table1(folder: Path) -> None:
+    """Its rows; untrained networks begin near the identity, and what is enlarged has lost detail."""
+    rows = read_rows(folder / "results.csv")
+    names = ["identity", "identity", "body morpher, enlarged", "upscaler"]
+    assert [(row["teacher"], row["size"]) for row in rows] == list(
+        zip(names, ("512", "128", "128", "128"), strict=True)
+    )
+    _, unmoved, _, upscaler = (float(row["psnr"]) for row in rows)
+    assert upscaler == pytest.approx(unmoved, abs=1)
+
+
+CHECKS: dict[str, Callable[[Path], None]] = {"frame_rate": check_frame_rate, "table1_teacher": check_table1}

@@ -9,9 +9,11 @@ import torch
 
 from thadistill.config import compose
 from thadistill.data.triples import FolderTriples, Triple, stack, write_puppet_triples
+from thadistill.images import FACE_REGION
 from thadistill.lit.face_stages import FaceStagesModule
 from thadistill.lit.schedule import Steps
-from thadistill.lit.teacher import Phase
+from thadistill.lit.teacher import Phase, near_identity_init
+from thadistill.metrics.image import psnr
 from thadistill.pipeline.teacher import build_module, named_networks
 from thadistill.teacher.face_stages import FaceStages
 
@@ -51,6 +53,16 @@ def test_all_three_networks_learn(faces: Triple) -> None:
         optimizer.step()
         losses.append(float(loss))
     assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("separable", [True, False])
+def test_training_begins_near_the_given_face(separable: bool, faces: Triple) -> None:
+    torch.manual_seed(0)
+    network = FaceStages(separable=separable)
+    near_identity_init(network)
+    with torch.inference_mode():
+        found = network(faces.image[:1], faces.pose[:1]).face.output
+    assert float(psnr(found, FACE_REGION.crop(faces.image[:1]))) > 20  # 8 dB without
 
 
 def test_the_stage_is_composed_and_named_as_published() -> None:

@@ -26,7 +26,7 @@ __all__ = ["character_folder", "character_name", "compose", "conf_dir", "folder_
 _INITS = Path(__file__).parents[1] / "student" / "inits"
 # keys of which a run continues when they change: where things go, what an experiment's other scales have, and on what a
 # trainer runs
-_NOT_KEYED = ("out", "targets", "logger", "targets_of", "minutes", "equal_patches")
+_NOT_KEYED = ("out", "targets", "logger", "minutes", "equal_patches")
 _NOT_KEYED_OF_TRAINER = ("accelerator", "devices", "num_nodes", "strategy", "log_every_n_steps", "default_root_dir")
 
 

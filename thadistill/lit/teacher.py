@@ -18,6 +18,7 @@ from thadistill.lit.perceptual_loss import PerceptualLoss
 from thadistill.lit.schedule import LearningRate
 from thadistill.metrics.image import psnr
 from thadistill.pose import POSE_PARAMETERS
+from thadistill.teacher.face_stages import FaceStages
 from thadistill.teacher.tha4 import BodyMorpher, BodyOutput, Upscaler
 from thadistill.warp import resize
 
@@ -186,8 +187,11 @@ def views_of(image: Float[Tensor, "n 4 h w"]) -> list[Float[Tensor, "n 4 _h _w"]
     return [resize(image, height, width), *quadrants]
 
 
-def near_identity_init(network: BodyMorpher | Upscaler) -> None:
+def near_identity_init(network: BodyMorpher | Upscaler | FaceStages) -> None:
     """Starts a network at the identity: a grid change of 0, and hardly anything painted over the given image."""
+    if isinstance(network, FaceStages):
+        _nearly_the_given_face(network)
+        return
     last = network.body.last[2]
     assert isinstance(last, nn.Conv2d)
     assert last.bias is not None
@@ -195,3 +199,16 @@ def near_identity_init(network: BodyMorpher | Upscaler) -> None:
         last.weight[_MOTION] = 0
         last.bias[_GRID_CHANGE] = 0
         last.bias[_ALPHA] = _FAINT
+
+
+def _nearly_the_given_face(network: FaceStages) -> None:
+    """Both eyebrow layers are the image itself; the grid changes are 0 as built."""
+    for name, part in network.named_modules():
+        if name.endswith("_alpha"):
+            convolution = part.get_submodule("0")
+            assert isinstance(convolution, nn.Conv2d)
+            assert convolution.bias is not None
+            nn.init.zeros_(convolution.weight)
+            # of the decomposed eyebrow layer, alpha is how much of the image stays; elsewhere, how much is painted
+            kept = name.endswith("decomposer.eyebrow_layer_alpha")
+            nn.init.constant_(convolution.bias, -_FAINT if kept else _FAINT)

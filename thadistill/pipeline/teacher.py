@@ -80,7 +80,7 @@ def build_module(config: DictConfig) -> TeacherModule:
     network: nn.Module = hydra.utils.instantiate(stage.network)
     if config.init is not None:
         load_networks(nn.ModuleDict(named_networks(stage.name, network)), Path(config.init), torch.float32)
-    elif isinstance(network, BodyMorpher | Upscaler):
+    elif isinstance(network, BodyMorpher | Upscaler | FaceStages):
         near_identity_init(network)
     coarse: BodyMorpher | None = None
     if stage.coarse is not None:
