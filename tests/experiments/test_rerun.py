@@ -42,7 +42,9 @@ def test_figures_are_compared_by_what_they_are(rerun: ModuleType) -> None:
 
 def test_every_folder_that_is_made_again_is_there(rerun: ModuleType) -> None:
     for folder in rerun.COMMANDS:
-        for script, *_ in rerun.commands_of(folder, {"paper": "P", "slim": "S", "body": "B"}):
+        for script, *_ in rerun.commands_of(
+            folder, dict.fromkeys(("paper", "slim", "body", "upscaler", "face"), "DIR")
+        ):
             assert "__main__" in (EXPERIMENTS / folder / script).read_text()
 
 
