@@ -5,10 +5,10 @@
     python experiments/rerun.py all paper=DIR slim=DIR body=DIR upscaler=DIR face=DIR   # all of it; days on two cores
 
 paper, slim: character-model folders; body, upscaler, face: trained as table1_teacher/README.md says. Rows are compared with
-the committed ones of the same names. PSNR agrees within 0.5 dB, twice the run-to-run spread of a training (LOG.md); whole numbers when they are the
-same; other figures within a tenth; and, where the processor is the same too, times within a fifth. Ends with status 1 where
-a figure differs, a command fails, or no committed row was made again. Nothing here is changed: the copy stays in
-outputs/rerun, to look at or to take over.
+the committed ones of the same names. PSNR agrees within 0.5 dB, twice the run-to-run spread of a training (LOG.md); whole
+numbers when they are the same; other figures within a tenth; and, where the processor is the same too, times within a
+fifth. Ends with status 1 where a figure differs, a command fails, or no committed row was made again. Nothing here is
+changed: the copy stays in outputs/rerun, to look at or to take over.
 """
 
 from __future__ import annotations
