@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from peers import PEERS
 from startup import measure_startup
 from students import Student, default_for, open_students, usable
 from track import TeacherPairs, run_track
@@ -49,9 +50,12 @@ def commit() -> str:
     return name.stdout.strip() + ("+" if dirty.stdout.strip() else "")
 
 
-def options_of(runtime: str, visible: np.ndarray | None) -> dict[str, object]:
-    """Every runtime that can skip tiles skips the same ones as the native one, where that runs."""
-    return {"visible": visible} if runtime == "folded" and visible is not None else {}
+def build(model: CharacterModel, runtime: str, visible: np.ndarray | None) -> Runtime:
+    """A runtime or a peer; every one that can skip tiles skips the same ones as the native one, where that runs."""
+    if runtime in PEERS:
+        return PEERS[runtime](model)
+    options = {"visible": visible} if runtime == "folded" and visible is not None else {}
+    return compile_model(model, runtime, **options)
 
 
 def deviation(fast: Runtime, eager: list[StudentOutput], poses: torch.Tensor) -> tuple[float, float]:
@@ -75,11 +79,12 @@ def time_runtimes(
     built: dict[str, Runtime] = {}
 
     def candidate(runtime: str) -> Candidate:
-        def build() -> object:
-            built[runtime] = compile_model(model, runtime, **options_of(runtime, visible))
+        def make() -> object:
+            built[runtime] = build(model, runtime, visible)
             return built[runtime].rgba8
 
-        return Candidate(build, DTYPE.get(resolve(runtime), "float32"))  # type: ignore[arg-type]
+        kind = runtime if runtime in PEERS else resolve(runtime)
+        return Candidate(make, DTYPE.get(kind, "float32"))  # type: ignore[arg-type]
 
     speeds = measure_speeds(
         {runtime: candidate(runtime) for runtime in runtimes}, sample_poses(40, seed=31), frames=frames, warmup=warmup
@@ -203,12 +208,14 @@ def keep(path: Path, made: Iterable[list[dict[str, object]]], add: bool) -> list
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="+", type=Path, help="model folders, or distill's run folders")
+    parser.add_argument(
+        "models", nargs="+", type=Path, help="folders of models or of distill's runs, or names of conf/student"
+    )
     parser.add_argument(
         "--runtimes",
         nargs="*",
-        default=["eager", "folded", "onnx", "native", "int16"],
-        help="those to time; none: results.csv stays",
+        default=["eager", "folded", "onnx", "native", "int16", *PEERS],
+        help="those to time, peers.py's too; none: results.csv stays",
     )
     parser.add_argument("--track", type=Path, help="a file of recorded poses; without it track.csv stays")
     parser.add_argument(

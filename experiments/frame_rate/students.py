@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import hydra
+import torch
+from peers import PACKAGES
+
+from thadistill.config import compose, conf_dir
+from thadistill.data.character import puppet
 from thadistill.errors import UserError
 from thadistill.runtime import resolve
 from thadistill.student import BodyRotator, CharacterModel
@@ -50,12 +56,18 @@ class Student:
 
 
 def open_students(folders: Sequence[Path]) -> list[Student]:
-    """Opens model folders and distill's run folders; a run's name is its folder's.
+    """Opens model folders and distill's run folders, whose name is the run's, and makes conf/student's with random weights.
+
+    The last are for times alone: frames of random weights show nothing, and leave no pixel out.
 
     Raises: UserError when one is neither, or two have one name.
     """
     students = []
-    for folder in (folder.resolve() for folder in folders):
+    for given in folders:
+        if not given.is_dir() and (conf_dir() / "student" / f"{given}.yaml").is_file():
+            students.append(Student(str(given), given, random_student(str(given)), {}))
+            continue
+        folder = given.resolve()
         model = folder / DISTILLED if (folder / DISTILLED / MANIFEST).is_file() else folder
         run = model.parent if model.name == DISTILLED else model
         found = [place / "metrics.json" for place in (model, run) if (place / "metrics.json").is_file()]
@@ -68,14 +80,28 @@ def open_students(folders: Sequence[Path]) -> list[Student]:
     return students
 
 
+def random_student(name: str) -> CharacterModel:
+    """A student of conf/student's sizes as it is before its training."""
+    torch.manual_seed(0)
+    config = compose("distill", [f"student={name}", "teacher=puppet"])
+    parts = [hydra.utils.instantiate(config.student[part]) for part in ("face_morpher", "body_rotator")]
+    return CharacterModel(puppet().image, *parts).eval()
+
+
 def usable(student: Student, runtimes: Sequence[str]) -> list[str]:
     """Those runtimes that this machine has for this student; what is left out is said on stderr."""
     exact, reduced = resolve("exact"), resolve("reduced")
     sizes = student.model.body_rotator.sizes
     lacking = {
-        "onnx": None if importlib.util.find_spec("onnxruntime") else "onnxruntime is not installed",
+        "onnx": None if find_spec("onnxruntime") else "onnxruntime is not installed",
         "native": None if exact == "native" else "its kernels cannot be built",
         "int16": None if reduced == "int16" else "no integer products",
+        **{
+            peer: f"pip install {' '.join(absent)}"
+            if (absent := [one for one in packages if not find_spec(one)])
+            else None
+            for peer, packages in PACKAGES.items()
+        },
     }
     if any(b != 2 * a for a, b in pairwise(sizes)):
         lacking = {name: f"its levels are {list(sizes)}" for name in runtimes if name != "eager"}
