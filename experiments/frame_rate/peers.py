@@ -1,6 +1,7 @@
 """Peers: a student in other people's engines, timed next to our runtimes; none of them is a runtime of the package.
 
-``compile`` is torch.compile of the network as published, ``openvino`` and ``ncnn`` run the graph that ``runtime=onnx`` runs.
+``compile`` is torch.compile of the network as published, ``openvino`` and ``ncnn`` run the graph of
+``thadistill export format=onnx``, up to its planes.
 Each computes every pixel in float32.
 """
 

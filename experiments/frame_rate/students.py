@@ -11,15 +11,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import hydra
-import torch
 from peers import PACKAGES
 
 from thadistill.config import compose, conf_dir
 from thadistill.data.character import puppet
 from thadistill.errors import UserError
+from thadistill.kernels.build import compiler
 from thadistill.runtime import resolve
 from thadistill.student import BodyRotator, CharacterModel
+from thadistill.tables import untrained_student
 
 MANIFEST = "character_model.yaml"
 DISTILLED = "character_model"  # what distill calls the model folder in a run folder
@@ -65,7 +65,8 @@ def open_students(folders: Sequence[Path]) -> list[Student]:
     students = []
     for given in folders:
         if not given.is_dir() and (conf_dir() / "student" / f"{given}.yaml").is_file():
-            students.append(Student(str(given), given, random_student(str(given)), {}))
+            config = compose("distill", [f"student={given}", "teacher=puppet"])
+            students.append(Student(f"{given}, random weights", given, untrained_student(config, puppet().image), {}))
             continue
         folder = given.resolve()
         model = folder / DISTILLED if (folder / DISTILLED / MANIFEST).is_file() else folder
@@ -80,17 +81,10 @@ def open_students(folders: Sequence[Path]) -> list[Student]:
     return students
 
 
-def random_student(name: str) -> CharacterModel:
-    """A student of conf/student's sizes as it is before its training."""
-    torch.manual_seed(0)
-    config = compose("distill", [f"student={name}", "teacher=puppet"])
-    parts = [hydra.utils.instantiate(config.student[part]) for part in ("face_morpher", "body_rotator")]
-    return CharacterModel(puppet().image, *parts).eval()
-
-
 def usable(student: Student, runtimes: Sequence[str]) -> list[str]:
     """Those runtimes that this machine has for this student; what is left out is said on stderr."""
     exact, reduced = resolve("exact"), resolve("reduced")
+    unbuilt = None if compiler() else "there is no C++ compiler"
     sizes = student.model.body_rotator.sizes
     lacking = {
         "onnx": None if find_spec("onnxruntime") else "onnxruntime is not installed",
@@ -99,12 +93,13 @@ def usable(student: Student, runtimes: Sequence[str]) -> list[str]:
         **{
             peer: f"pip install {' '.join(absent)}"
             if (absent := [one for one in packages if not find_spec(one)])
-            else None
+            else (unbuilt if peer == "compile" else None)
             for peer, packages in PACKAGES.items()
         },
     }
     if any(b != 2 * a for a, b in pairwise(sizes)):
-        lacking = {name: f"its levels are {list(sizes)}" for name in runtimes if name != "eager"}
+        own = {name: f"its levels are {list(sizes)}" for name in runtimes if name not in ("eager", *PACKAGES)}
+        lacking = {**lacking, **own}
     for name in runtimes:
         if lacking.get(name):
             print(f"{student.name}: {name} is left out: {lacking[name]}", file=sys.stderr)

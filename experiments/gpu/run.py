@@ -153,7 +153,7 @@ def distil(device: torch.device, minutes: float, overrides: Sequence[str], folde
 
 
 def train_on_several(count: int, minutes: float, overrides: Sequence[str], cpu: bool, folder: Path) -> list[Row]:
-    """The body rotator alone, on one device and on ``count``, for the same minutes: steps and PSNR."""
+    """The body rotator alone, on one device and on ``count``, for the same minutes: steps, and PSNR on validation poses."""
     rows = []
     for devices in (1, count):
         out = folder / "outputs" / f"ddp_{devices}"
@@ -168,7 +168,12 @@ def train_on_several(count: int, minutes: float, overrides: Sequence[str], cpu: 
         content = torch.load(out / "final.ckpt", map_location="cpu", weights_only=True)
         metrics = json.loads((out / "metrics.json").read_text())
         rows.append(
-            {"devices": devices, "budget_minutes": minutes, "steps": content["global_step"], "psnr": metrics["psnr"]}
+            {
+                "devices": devices,
+                "budget_minutes": minutes,
+                "steps": content["global_step"],
+                "val_psnr": metrics["val_psnr"],
+            }
         )
     return rows
 

@@ -177,9 +177,11 @@ def scaling(rows: list[dict[str, str]]) -> list[list[str]]:
 
     lines = []
     for threads in (2, 4, 8, 16):
-        rotator, worker, helpers = share_threads(threads)
-        poses = 6e4 / milliseconds("teacher_low_ms", worker) + helpers * 6e4 / milliseconds("teacher_low_ms", 1)
-        cells = (threads, rotator, worker, helpers, round(milliseconds("rotator_step_ms", rotator)), round(poses))
+        shares = share_threads(threads)
+        poses = 6e4 / milliseconds("teacher_low_ms", shares.worker)
+        poses += shares.helpers * 6e4 / milliseconds("teacher_low_ms", 1)
+        step = milliseconds("rotator_step_ms", shares.rotator)
+        cells = (threads, shares.rotator, shares.worker, shares.helpers, round(step), round(poses))
         lines.append([str(cell) for cell in cells])
     return lines
 

@@ -55,11 +55,11 @@ def main() -> None:
     write_table(
         HERE / "table.md",
         "Table 5: students against their teacher",
-        "Means over `n` held-out poses: `psnr` in network space, `psnr_display` and `ssim` in sRGB on white, `flow_epe_px` "
-        "in pixels; `psnr_teacher_face`: the rotator alone, `psnr_unmoved`: the posed face on an unmoved body. `poses`: "
-        "targets that the rotator trained on; `minutes`: all that the budget counts, which at `scale=cpu` targets are not "
-        "part of. `known by`: what has seen the character: the pretrained init learned from it, or the recipe was tuned on "
-        "it.",
+        "Means over `n` evaluation poses: `psnr` in network space, `psnr_display` and `ssim` in sRGB on white, "
+        "`flow_epe_px` in pixels; `psnr_teacher_face`: the rotator alone, `psnr_unmoved`: the posed face on an unmoved "
+        "body. `poses`: targets that the rotator trained on; `minutes`: all that the budget counts, which at `scale=cpu` "
+        "targets are not part of. `known by`: what has seen the character: the pretrained init learned from it, or the "
+        "recipe was tuned on it.",
         Paper(
             HERE / "paper.csv",
             "Why figures differ: the paper's teacher is THA4, ours THA3; its three characters are not published with its "

@@ -11,14 +11,12 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import hydra
 import torch
 from torch import Tensor
 
 from thadistill.data.poses import sample_poses
 from thadistill.devices import trainer_device
 from thadistill.metrics.benchmark import Candidate, Frame
-from thadistill.student import CharacterModel
 from thadistill.tables import (
     Claim,
     Command,
@@ -30,6 +28,7 @@ from thadistill.tables import (
     rotator_row,
     run_table,
     speed_rows,
+    untrained_student,
     write_table,
 )
 
@@ -87,9 +86,7 @@ def timed(command: Command) -> dict[str, Candidate]:
         config, _ = command.composed("train", name, ["module=body_rotator", f"student={student}"])
 
         def build(config=config) -> Frame:  # type: ignore[no-untyped-def]
-            torch.manual_seed(config.seed)
-            parts = [hydra.utils.instantiate(config.student[part]) for part in ("face_morpher", "body_rotator")]
-            model = CharacterModel(torch.full((4, 512, 512), -1.0), *parts).to(trainer_device(config.trainer)).eval()
+            model = untrained_student(config, torch.full((4, 512, 512), -1.0)).to(trainer_device(config.trainer))
 
             def frame(pose: Tensor) -> object:
                 with torch.inference_mode():
@@ -127,7 +124,7 @@ def main() -> None:
     write_table(
         HERE / "table.md",
         "Table 6: architectures of the body rotator",
-        "`psnr_teacher_face`: PSNR in network space to the teacher, the teacher's face pasted, mean over `n` held-out "
+        "`psnr_teacher_face`: PSNR in network space to the teacher, the teacher's face pasted, mean over `n` evaluation "
         "poses; `ms_median`: a whole student's frame, layer by layer, interleaved with the others, on random weights; "
         "`cpu_ms_median`: processor time of all threads. `steps`: optimiser steps that the budget gave; rows by "
         "patches have no budget.",

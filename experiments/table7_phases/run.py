@@ -60,7 +60,7 @@ def main() -> None:
     write_table(
         HERE / "table.md",
         "Table 7: phases of the body rotator's loss",
-        "`psnr_teacher_face`: PSNR in network space to the teacher, the teacher's face pasted, mean over `n` held-out "
+        "`psnr_teacher_face`: PSNR in network space to the teacher, the teacher's face pasted, mean over `n` evaluation "
         "poses. A subset's phases fill the whole training in the proportions they had; the rate's schedule stays. "
         "`steps`: optimiser steps that the budget gave.",
         Paper(

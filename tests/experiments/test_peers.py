@@ -49,7 +49,7 @@ def test_a_peer_gives_the_students_frames(peer: str, modules: dict[str, ModuleTy
 
 def test_a_size_of_conf_student_is_opened_with_random_weights(modules: dict[str, ModuleType], tmp_path: Path) -> None:
     (student,) = modules["students"].open_students([Path("vanilla_siren")])
-    assert student.name == "vanilla_siren"
+    assert student.name == "vanilla_siren, random weights"
     assert student.about()["body_sizes"] == "512"
     assert student.about()["psnr_to_teacher"] == ""
     with pytest.raises(UserError):

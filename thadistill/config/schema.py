@@ -243,7 +243,7 @@ SCHEMA: dict[str, Kind] = {
     "stage.triples": or_null(whole()),
     "stage.progress_by": one_of("minutes", "triples"),
     "stage.warmup_triples": whole(0),
-    "stage.perceptual": or_null(one_of("auto", "vgg16", "stlpips_alex", "laplacian")),
+    "stage.perceptual": or_null(one_of("vgg16", "stlpips_alex", "laplacian")),
     "stage.*.until": each(SHARE),
     "stage.*.factors": each(number_from(0)),
     "stage.learning_rate.warmup": SHARE,

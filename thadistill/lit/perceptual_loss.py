@@ -18,7 +18,7 @@ from thadistill.errors import UserError, first_line
 from thadistill.images import linear_to_srgb
 from thadistill.metrics.backbones import backbone_address, backbone_file, read_backbone
 
-FeatureName = Literal["vgg16", "stlpips_alex", "laplacian", "auto"]
+FeatureName = Literal["vgg16", "stlpips_alex", "laplacian"]
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for torchvision's weights
 _TAPS = (3, 8, 15)  # relu1_2, relu2_2, relu3_3 in torchvision's vgg16
@@ -114,8 +114,7 @@ class PerceptualLoss(nn.Module):
     """Mean absolute difference of features, summed over the maps.
 
     Args:
-        name: ``vgg16``, ``stlpips_alex``, ``laplacian``; ``auto`` is vgg16 where its file is on the machine, else
-            laplacian. ``name`` afterwards says which.
+        name: ``vgg16`` (the paper's), ``stlpips_alex``, ``laplacian``.
 
     Each call looks at RGB (probability 3/4) or at alpha as a grey picture (1/4) and divides by that probability, so that
     its expectation is the sum of both (paper section 3.3).
@@ -123,13 +122,12 @@ class PerceptualLoss(nn.Module):
     Raises: UserError.
     """
 
-    def __init__(self, name: FeatureName = "auto") -> None:
+    def __init__(self, name: FeatureName) -> None:
         super().__init__()
-        chosen = ("vgg16" if backbone_file("vgg").is_file() else "laplacian") if name == "auto" else name
-        if chosen not in _MADE:
-            raise UserError(f"perceptual={name} is unknown; expected one of auto, {', '.join(_MADE)}")
-        self.name: str = chosen
-        self.features = _MADE[chosen]().eval().requires_grad_(False)
+        if name not in _MADE:
+            raise UserError(f"perceptual={name} is unknown; expected one of {', '.join(_MADE)}")
+        self.name: str = name
+        self.features = _MADE[name]().eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> PerceptualLoss:
         """Stays in evaluation mode: the features are not trained."""

@@ -89,6 +89,11 @@ class TeacherModule(ScheduledModule):
         self._warm = 1.0
 
     @property
+    def coarse(self) -> BodyMorpher | None:
+        """The body morpher that an upscaler begins with."""
+        return self._coarse[0] if self._coarse else None
+
+    @property
     def phase(self) -> Phase:
         """The phase at the present progress."""
         return next((phase for phase in self.phases if self.progress < phase.until), self.phases[-1])
@@ -188,7 +193,7 @@ def views_of(image: Float[Tensor, "n 4 h w"]) -> list[Float[Tensor, "n 4 _h _w"]
 
 
 def near_identity_init(network: BodyMorpher | Upscaler | FaceStages) -> None:
-    """Starts a network at the identity: a grid change of 0, and hardly anything painted over the given image."""
+    """Starts a network at the identity: a grid change of 0, hardly anything painted over the given image or face."""
     if isinstance(network, FaceStages):
         _nearly_the_given_face(network)
         return

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from thadistill.assets import lpips_backbone
 from thadistill.errors import UserError, first_line
-from thadistill.tensors import read_tensors
 
 Backbone = Literal["alex", "vgg", "squeeze"]
 
@@ -42,10 +41,12 @@ def read_backbone(net: Backbone, file: Path) -> dict[str, Tensor]:
 
     Raises: UserError for a file that cannot be read or is not of this backbone.
     """
-    if file.suffix != ".ckpt":
-        return read_tensors(file, str(file))
     found = {}
     try:
+        if file.suffix != ".ckpt":
+            # torchvision's VGG16 is of torch before 1.6, which read_tensors refuses
+            content = torch.load(file, map_location="cpu", weights_only=True)
+            return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
         convolutions = _Arrays(BytesIO(file.read_bytes())).load()[f"{_NAMES[net]}_0"]
         for number, place in enumerate(_CONVOLUTIONS[net]):
             arrays = convolutions[f"Conv_{number}"]
@@ -55,7 +56,7 @@ def read_backbone(net: Backbone, file: Path) -> dict[str, Tensor]:
     except Exception as error:  # a broken file fails in as many ways as pickle has
         raise UserError(
             f"{file} cannot be read as {_NAMES[net]} ({first_line(error)}); expected the published file: remove its "
-            "folder and run 'thadistill assets pull=lpips-pypi'"
+            f"folder and run 'thadistill assets pull={'lpips-pypi' if file.suffix == '.ckpt' else 'lpips'}'"
         ) from None
     return found
 

@@ -72,10 +72,13 @@ def load_lpips(net: Backbone = "alex") -> PerceptualDistance | Unavailable:
         module = package.LPIPS(net=net, pnet_rand=True, verbose=False)  # False would download
     try:
         features = read_backbone(net, file)
+    except UserError as error:
+        return Unavailable(str(error))
+    try:
         # slice2.4.weight in the package is features.4.weight in torchvision
         own = {name: features["features." + name.split(".", 1)[1]] for name in module.net.state_dict()}
         module.net.load_state_dict(own)
-    except (UserError, KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError) as error:
         return Unavailable(
             f"{file} is not torchvision's {net} backbone ({first_line(error)}): put {backbone_address(net)} there"
         )

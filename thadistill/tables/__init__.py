@@ -1,7 +1,15 @@
 """Tables: the paper's figures next to ours, from rows that are made once and continued where they were cut short."""
 
 from thadistill.tables.ledger import Claim, Paper, Row, Run, make_rows, read_rows, write_table
-from thadistill.tables.runs import Command, distilled_row, read_command, rotator_row, run_table, speed_rows
+from thadistill.tables.runs import (
+    Command,
+    distilled_row,
+    read_command,
+    rotator_row,
+    run_table,
+    speed_rows,
+    untrained_student,
+)
 
 __all__ = [
     "Claim",
@@ -16,5 +24,6 @@ __all__ = [
     "rotator_row",
     "run_table",
     "speed_rows",
+    "untrained_student",
     "write_table",
 ]

@@ -30,7 +30,7 @@ from thadistill.metrics.image import psnr
 from thadistill.pipeline.distill import distill, train_one
 from thadistill.pipeline.run_folder import RunFolder
 from thadistill.pipeline.targets import TargetSets
-from thadistill.student import BodyRotator
+from thadistill.student import BodyRotator, CharacterModel
 from thadistill.tables.ledger import SCALES, Row, Run
 from thadistill.teacher import Teacher
 
@@ -125,6 +125,13 @@ def read_command(here: Path, about: str | None) -> Command:
     if scale not in SCALES:
         raise SystemExit(f"scale={scale}; expected one of {', '.join(SCALES)}")
     return Command(here.name, scale, tuple(overrides), tuple(name.strip() for name in rows.split(",") if name.strip()))
+
+
+def untrained_student(config: DictConfig, image: Float[Tensor, "4 512 512"]) -> CharacterModel:
+    """A student of the configuration's sizes and seed, random weights: for times, which do not depend on values."""
+    torch.manual_seed(config.seed)
+    parts = [hydra.utils.instantiate(config.student[part]) for part in ("face_morpher", "body_rotator")]
+    return CharacterModel(image, *parts).eval()
 
 
 def distilled_row(config: DictConfig, out: Path, targets_first: bool = False) -> Row:

@@ -67,9 +67,11 @@ class Network(HandleContext):
             self._close()
             if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
                 raise UserError(
-                    f"port {where} is taken; expected a free one: end what listens there, or give port="
+                    f"port {where} is taken; expected a free one: end what listens there, or give listen_port="
                 ) from None
-            raise UserError(f"cannot listen at {where} ({error}); expected host= an address of this machine") from None
+            raise UserError(
+                f"cannot listen at {where} ({error}); expected an address of this machine: give listen="
+            ) from None
         self.port = self._handle.getsockname()[1]
         self._handle.settimeout(WAIT_S)
         self._greet(must=True)
