@@ -169,7 +169,8 @@ WEB = "python experiments/web_player/run.py paper=DIR slim=DIR"
 CLAIMS = (
     Claim(
         "`thadistill distill`: ten minutes on two CPU cores, lambda_00",
-        *("first_result", "thadistill distill", first_result("psnr"), "Ten minutes on two CPU cores (Zen 5) give **{}** PSNR"),
+        *("first_result", "thadistill distill", first_result("psnr")),
+        "Ten minutes on two CPU cores (Zen 5) give **{}** PSNR",
     ),
     Claim(
         "a picture that does not move, against the teacher",
