@@ -7,10 +7,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from thadistill.processes import FIRST_PROCESS
+from thadistill.processes import is_first
 
 # markup off: brackets in what is printed are those of folders' names
-console = Console(stderr=True, highlight=False, markup=False, quiet=not FIRST_PROCESS)
+console = Console(stderr=True, highlight=False, markup=False, quiet=not is_first())
 
 
 def shown(folder: Path) -> Path:

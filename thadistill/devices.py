@@ -65,6 +65,15 @@ def trainer_device(trainer: DictConfig) -> torch.device:
     return torch.device("cuda", number) if number else device
 
 
+def is_alone(trainer: DictConfig) -> bool:
+    """Whether a trainer is one process on one device."""
+    return (
+        str(trainer.get("devices", 1)) == "1"
+        and trainer.get("num_nodes", 1) == 1
+        and trainer.get("strategy", "auto") == "auto"
+    )
+
+
 def placed(trainer: DictConfig) -> dict[str, Any]:
     """What ``auto`` is for a Lightning trainer: the type of :func:`trainer_device`, not a choice of its own.
 
@@ -72,12 +81,7 @@ def placed(trainer: DictConfig) -> dict[str, Any]:
     those of its processes.
     """
     settings: dict[str, Any] = {"accelerator": trainer_device(trainer).type} if trainer.accelerator == "auto" else {}
-    alone = (
-        str(trainer.get("devices", 1)) == "1"
-        and trainer.get("num_nodes", 1) == 1
-        and trainer.get("strategy", "auto") == "auto"
-    )
-    if alone and not trainer.get("plugins") and "SLURM_NTASKS" in os.environ:
+    if is_alone(trainer) and not trainer.get("plugins") and "SLURM_NTASKS" in os.environ:
         from lightning.fabric.plugins.environments import LightningEnvironment
 
         settings["plugins"] = [LightningEnvironment()]

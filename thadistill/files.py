@@ -44,7 +44,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as file:  # or a power cut could leave the name with nothing behind it
+        # or a power cut could leave the name with nothing behind it; Windows syncs only what may be written
+        with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:

@@ -27,7 +27,22 @@ def is_first_process(environment: Mapping[str, str]) -> bool:
     return all(environment.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"))
 
 
-FIRST_PROCESS = is_first_process(os.environ)
+class _Own:
+    first = is_first_process(os.environ)
+
+
+def is_first() -> bool:
+    """Whether this process is the first of its training's."""
+    return _Own.first
+
+
+def train_alone() -> None:
+    """Makes this process the first and only one of its training, whatever SLURM calls it among a job's tasks.
+
+    For those that it starts, too.
+    """
+    os.environ.pop("SLURM_PROCID", None)
+    _Own.first = is_first_process(os.environ)
 
 
 def environment_of_job() -> dict[str, str]:

@@ -171,7 +171,7 @@ def test_broken_tracks_are_refused_in_one_line(content: str, message: str, tmp_p
     ("given", "message"),
     [
         (["out=a.avi"], "out=a.avi; expected an ending"),
-        (["out=a.png"], "expected a pattern for PNG pictures"),
+        (["out=a.png"], "expected one pattern for PNG pictures"),
         (["fps=0"], "fps=0; expected a number above 0"),
         (["background=nowhere.png"], "background=nowhere.png; expected transparent, RRGGBB"),
         (["side_by_side=true"], "expected teacher=tha3"),

@@ -16,8 +16,10 @@ import torch
 
 from thadistill.data.poses import sample_poses
 from thadistill.drive import BlendshapeMapper, open_sink
+from thadistill.drive.protocols import VmcReader
 from thadistill.drive.sinks import Shown, SinkOptions
 from thadistill.drive.sinks.vmc import blendshapes_of, packets
+from thadistill.drive.sources.base import FaceMapping, SourceOptions
 from thadistill.errors import UserError
 from thadistill.pose import POSE_PARAMETERS
 
@@ -72,7 +74,7 @@ def test_a_file_that_breaks_leaves_nothing(tmp_path: Path) -> None:
     [
         ("tv", {}, "sink=tv; expected one of browser, virtualcam, ndi, vmc, stdout, or a file"),
         ("a.avi", {}, "expected an ending of .mp4"),
-        ("a.png", {}, "expected a pattern"),
+        ("a.png", {}, "expected one pattern"),
         ("vmc", {"to": "here"}, "to=here; expected an address and a port"),
         ("vmc", {"to": "127.0.0.1:99999"}, "expected an address and a port"),
         ("browser", {}, "no student"),
@@ -244,6 +246,16 @@ def test_vmc_over_a_real_socket() -> None:
     assert np.linalg.norm(bones["Head"]) == pytest.approx(1.0, abs=1e-5)
     x, y, _, w = map(float, bones["Head"])  # type: ignore[arg-type]
     assert (x, np.degrees(2 * np.arctan2(y, w))) == (pytest.approx(0), pytest.approx(10, abs=1e-3))
+
+
+@pytest.mark.parametrize(("parameter", "value"), [("head_x", 0.5), ("head_y", -0.5), ("neck_z", 0.5)])
+def test_vmc_turns_a_head_as_vmc_readers_take_it(parameter: str, value: float) -> None:
+    """What is sent, read as from another program: by the same rule, which packets.py has from the protocol's own senders."""
+    reader, mapping = VmcReader(), FaceMapping("vmc", SourceOptions())
+    faces = [face for packet in packets(pose_with(**{parameter: value}), 0.0) if (face := reader.take(packet))]
+    found = mapping.pose(faces[-1])
+    assert found is not None
+    assert float(found[POSE_PARAMETERS.index(parameter)]) * value > 0
 
 
 def test_nobody_who_receives_vmc_is_no_error() -> None:

@@ -193,6 +193,11 @@ def test_a_camera_that_goes_away_comes_back(tracker_model: Path, tmp_path: Path)
         (["vmc", "openseeface"], SourceOptions(port=1), "with one port"),
         (["vmc"], SourceOptions(host="203.0.113.9", port=0), "cannot listen at 203.0.113.9"),
         (["ifacialmocap"], SourceOptions(port=0, phone="127.0.0.1:x"), "phone=127.0.0.1:x; expected its address"),
+        (
+            ["ifacialmocap"],
+            SourceOptions(port=0, phone="192.168.1.7"),
+            "for this machine alone; expected listen=0.0.0.0",
+        ),
     ],
 )
 def test_what_cannot_be_opened_is_reported(names: list[str], options: SourceOptions, message: str) -> None:

@@ -22,6 +22,7 @@ def test_other_names_are_not(authority: str | None) -> None:
 def test_a_server_for_other_machines_answers_to_numbers_but_not_to_names() -> None:
     assert is_answered("192.168.0.9:8420", "0.0.0.0")
     assert is_answered("studio.local:8420", "studio.local")
+    assert is_answered("studio.local:8420", "Studio.local")  # browsers write names in lower case
     assert not is_answered("rebound.example:8420", "0.0.0.0")
 
 

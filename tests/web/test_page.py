@@ -193,6 +193,10 @@ def test_sliders_by_keyboard_linked_and_apart(open_page: Open) -> None:
 
     page.get_by_label("Head down / up").press("Home")
     assert settle(page) == {"head_x": -1}
+    page.get_by_label("Head down / up").press("Delete")
+    for _ in range(4):  # through the middle, which only a dragged slider holds on to
+        page.get_by_label("Head down / up").press("ArrowRight")
+    assert settle(page) == {"head_x": 0.04}
     group.get_by_label("Wink, left", exact=True).press("End")
     page.get_by_label("Reset Head & body").click()
     assert settle(page) == {"eye_wink_left": 1}

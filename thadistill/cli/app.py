@@ -5,12 +5,14 @@ Nothing heavy is imported here before it is needed: help and version answer at o
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import io
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -93,7 +95,8 @@ def _run(verb: str, arguments: Sequence[str]) -> None:
     sys.argv = [f"thadistill {verb}", *overrides, *flags]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # what is not a user's mistake deserves its traceback
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(guarded(verb))()
+        with unread_help():
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(guarded(verb))()
     except SweepFailed as error:
         print(f"thadistill: {error}", file=sys.stderr)
         sys.exit(1)
@@ -101,6 +104,23 @@ def _run(verb: str, arguments: Sequence[str]) -> None:
         if not sweep:
             raise
         raise UserError(f"{one_line(error)}: see 'thadistill {verb} --help'") from None
+
+
+@contextmanager
+def unread_help() -> Iterator[None]:
+    """Keeps argparse from reading the help of options as they are added, which it does from Python 3.14 on.
+
+    Hydra gives it an object there that is no text (hydra issue 3121).
+    """
+    check = getattr(argparse.ArgumentParser, "_check_help", None)
+    if check is None:
+        yield
+        return
+    argparse.ArgumentParser._check_help = lambda self, action: None  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        argparse.ArgumentParser._check_help = check  # type: ignore[attr-defined]
 
 
 def guarded(verb: str) -> Callable[[DictConfig], Any]:
@@ -112,12 +132,18 @@ def guarded(verb: str) -> Callable[[DictConfig], Any]:
     from hydra.errors import InstantiationException
     from hydra.types import RunMode
 
+    from thadistill.console import console
+    from thadistill.devices import is_alone
+    from thadistill.processes import train_alone
     from thadistill.sweeps import job
 
     def run(config: DictConfig) -> Any:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return job.run(job.describe(config, verb))
         out = Path(HydraConfig.get().runtime.output_dir)
+        if "trainer" in config and is_alone(config.trainer):
+            train_alone()
+            console.quiet = False
         try:
             return importlib.import_module(f"thadistill.cli.{verb}").run(config, out)
         except (UserError, InstantiationException, OSError, RuntimeError) as error:

@@ -28,7 +28,9 @@ def complete(arguments: Sequence[str]) -> None:
         verb = "distill"  # what is installed asks for every verb
     import hydra
 
+    from thadistill.cli.app import unread_help
     from thadistill.config import conf_dir
 
     sys.argv = ["thadistill", "-sc", f"{kind}={shell}"]
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(lambda config: None)()
+    with unread_help():
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(lambda config: None)()

@@ -12,7 +12,7 @@ from thadistill.files import write_json
 from thadistill.pipeline.character import prepare_character
 from thadistill.pipeline.distill import train_one
 from thadistill.pipeline.report import given_overrides
-from thadistill.processes import FIRST_PROCESS
+from thadistill.processes import is_first
 
 
 def run(config: DictConfig, out: Path) -> float:
@@ -26,6 +26,6 @@ def run(config: DictConfig, out: Path) -> float:
             return train_teacher(config, out)
         psnr = train_one(config, out, STARTED)
     about = {"module": config.module, "recipe": config.recipe.name, "seed": config.seed}
-    if FIRST_PROCESS:
+    if is_first():
         write_json(out / "metrics.json", {"val_psnr": psnr, **about, "overrides": given_overrides()})
     return psnr

@@ -121,11 +121,15 @@ def compose(
         own = quoted(f"file://{folders[1]}")
         before = next((one for one in given if one.startswith("hydra.searchpath=[")), "hydra.searchpath=[]")
         given.append(before.replace("[", f"[{own},", 1).replace(",]", "]"))
+    for name, value in (override.split("=", 1) for override in overrides if "=" in override):
+        if value == "null" and (folders[0] / name).is_dir():
+            choices = sorted(file.stem for folder in folders for file in (folder / name).glob("*.yaml"))
+            raise UserError(f"{name}=null; expected one of {', '.join(choices)}")
     running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # a command may compose another
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(folders[0])):
             config = hydra.compose(verb, overrides=given, return_hydra_config=with_hydra)
-        check_values(config)
+        check_values(config, verb)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{one_line(error)}: see 'thadistill {verb} --help'") from None
     finally:

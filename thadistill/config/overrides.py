@@ -73,6 +73,8 @@ def read_overrides(overrides: Iterable[str], conf: Sequence[Path], sweep: bool =
         if key == "character" and value:
             read += _characters(value, conf)
         elif sweep and key == "out":
+            if not value:
+                raise UserError("out=; expected a folder: give its name")
             read.append(f"hydra.sweep.dir={_as_typed('hydra.sweep.dir', value, sweep=False)}")
         elif equals and is_as_typed(key):
             read.append(f"{name}={_as_typed(key, value, sweep)}")

@@ -150,6 +150,9 @@ SCHEMA: dict[str, Kind] = {
     "hydra.sweep.dir": TEXT,
     "hydra.sweep.subdir": TEXT,
     "hydra.launcher.folder": TEXT,
+    "hydra.launcher.workers": or_null(whole()),
+    "hydra.launcher.num_cpus": or_null(whole()),
+    "hydra.launcher.num_gpus": or_null(number_from(0)),
     "hydra.launcher.parameters.slurm_partition": or_null(TEXT),
     # the commands' own keys; face_mask is a flag of prepare, a path of evaluate
     "face_mask": Kind("true or false, a PNG, or null", lambda v: v is None or isinstance(v, str | bool), as_typed=True),
@@ -266,9 +269,28 @@ SCHEMA: dict[str, Kind] = {
     "teacher.autocast": or_null(one_of("float16", "bfloat16")),
     "teacher.channels_last": FLAG,
     "teacher.compile": FLAG,
-    # Lightning checks the rest of its trainer itself, before it trains
-    "trainer.accelerator": Kind(
-        "auto, cpu, gpu, cuda or mps", lambda v: bool(re.fullmatch(r"auto|cpu|gpu|mps|cuda(:\d+)?", str(v)))
+    **{
+        node: Kind(f"its settings, or some of them by {node}.KEY=", lambda value: value is not None)
+        for node in (
+            *("recipe", "student", "student.face_morpher", "student.body_rotator", "recipe.face_morpher", "trainer"),
+            *("recipe.body_rotator", "recipe.targets", "validation", "evaluation", "modules", "stage", "triples"),
+        )
+    },
+    # the rest of Lightning's trainer says what it cannot do when it is made
+    "trainer.accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
+    "trainer.devices": Kind(
+        "a count above 0, auto or -1 for all, or a list of numbers",
+        lambda v: isinstance(v, list) or bool(re.fullmatch(r"auto|-1|[1-9]\d*|\d+(,\d+)+,?|\d+,", str(v))),
+    ),
+    "trainer.precision": Kind(
+        "32, 16-mixed, bf16-mixed, or another of Lightning's",
+        lambda v: v is None or bool(re.fullmatch(r"(16|32|64|bf16)(-(true|mixed))?|transformer-engine.*", str(v))),
+    ),
+    "trainer.strategy": Kind(
+        "auto, ddp, or another of Lightning's",
+        lambda v: (
+            isinstance(v, dict) or bool(re.match(r"auto$|ddp|fsdp|deepspeed|single_device|xla|model_parallel", str(v)))
+        ),
     ),
     "trainer.num_nodes": whole(),
     "trainer.max_epochs": whole(-1),
@@ -282,6 +304,9 @@ SCHEMA: dict[str, Kind] = {
     "callbacks.*.restore": FLAG,
 }
 _PATTERNS = tuple(SCHEMA.items())
+# what is null, or several, in other verbs alone
+_OF_ONE = ("evaluate", "benchmark", "animate")
+_NEEDED = {"evaluate": ("model", "poses", "n"), "animate": ("poses",)}
 
 
 def kind_of(key: str) -> Kind | None:
@@ -295,8 +320,8 @@ def is_as_typed(key: str) -> bool:
     return kind is not None and kind.as_typed
 
 
-def check_values(config: DictConfig) -> None:
-    """Refuses a composed config with a value that its key cannot hold; what is missing (???) is left alone.
+def check_values(config: DictConfig, verb: str) -> None:
+    """Refuses a verb's composed config with a value that its key cannot hold; what is missing (???) is left alone.
 
     Raises: UserError, which names the first such key, its value, and what was expected.
     """
@@ -306,6 +331,11 @@ def check_values(config: DictConfig) -> None:
         kind = kind_of(key)
         if kind is not None and not kind.accepts(value):
             raise UserError(f"{key}={'null' if value is None else value}; expected {kind.expected}")
+    for key in _NEEDED.get(verb, ()):
+        if key in config and not OmegaConf.is_missing(config, key) and config[key] is None:
+            raise UserError(f"{key}=null; expected {'a number' if key == 'n' else 'a path'}")
+    if verb in _OF_ONE and not OmegaConf.is_missing(config, "model") and isinstance(config.get("model"), ListConfig):
+        raise UserError(f"model={','.join(map(str, config.model))}; expected one: run {verb} for each")
     _check_together(config)
 
 

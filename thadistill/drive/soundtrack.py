@@ -30,7 +30,8 @@ class Soundtrack:
     """Sound on its way from a file to a video.
 
     Args:
-        path: the file; where it is a video too, its sound begins as late after its images as it did there.
+        path: the file; where it is a video too, its sound stays as it was to its images: later, or cut where it began before
+            them.
         container: the video, before its first packet.
         codec: of CODECS.
     """
@@ -77,8 +78,11 @@ class Soundtrack:
         for frame in itertools.chain(self._input.decode(audio=0), [None]):
             if count is None and frame is not None:
                 late = 0.0 if began is None or frame.time is None else frame.time - began
-                count = max(0, round(late * _RATE))
+                count = round(late * _RATE)
             for piece in self._resampler.resample(frame):
                 piece.pts = count
                 count = (count or 0) + piece.samples
-                yield piece
+                if (
+                    piece.pts is None or piece.pts >= 0
+                ):  # the rest was before the images: less than a frame of it is lost
+                    yield piece

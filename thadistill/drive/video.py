@@ -77,9 +77,9 @@ def open_video(
     path = Path(out)
     suffix = path.suffix.lower()
     if suffix == ".png":
-        if not re.search(r"%0?\d*d", path.name):
+        if not re.fullmatch(r"(?:[^%]|%%)*%0?\d*d(?:[^%]|%%)*", path.name):
             raise UserError(
-                f"out={out}; expected a pattern for PNG pictures, such as frame-%05d.png, or an ending .apng"
+                f"out={out}; expected one pattern for PNG pictures, such as frame-%05d.png, or an ending .apng"
             )
         yield _Pictures(path, background)
         return

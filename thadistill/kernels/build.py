@@ -69,8 +69,8 @@ def cpu_field(name: str) -> str:
 
 
 def cpu_flags() -> frozenset[str]:
-    """The processor's features as Linux names them (``avx512f``, ``avx512_vnni``, ``amx_int8``...); empty elsewhere."""
-    return frozenset(cpu_field("flags").split())
+    """The processor's features as Linux names them (``avx512f``, ``amx_int8``, on arm64 ``sve``...); empty elsewhere."""
+    return frozenset((cpu_field("flags") or cpu_field("Features")).split())
 
 
 def made_by_intel() -> bool:
@@ -124,22 +124,32 @@ def _load_or_build(source: Path, flags: tuple[str, ...]) -> ctypes.CDLL:
     found = compiler()
     if found is None:
         raise NativeUnavailable("there is no C++ compiler: pip install 'thadistill[compiler]' brings one")
-    identity = [*found, *_FLAGS, *_SHARED, *flags, platform.machine(), *sorted(cpu_flags())]
+    identity = [*found, *_FLAGS, *_SHARED, *flags, platform.machine(), *sorted(cpu_flags()), *platform.libc_ver()]
     read = b"".join(file.read_bytes() for file in [source, *sorted(_HEADERS.glob("*.hpp"))])
     key = hashlib.sha256(read + "\n".join(identity).encode()).hexdigest()[:16]
     path = cache_folder() / "native" / f"{source.stem}_{key}.so"
+    library = _loaded(path)
+    if library is not None:
+        return library
     try:
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_suffix(".lock")):  # of several processes one builds, the others wait for it
-                if not path.is_file():
-                    _build(found, source, flags, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):  # of several processes one builds, the others wait for it
+            library = _loaded(path)
+            if library is None:  # not built yet, or damaged, or by another system's library
+                _build(found, source, flags, path)
     except OSError as error:
         raise NativeUnavailable(f"{path.parent} cannot be written ({error})") from None
     try:
-        return ctypes.CDLL(str(path))
+        return library or ctypes.CDLL(str(path))
     except OSError as error:
         raise NativeUnavailable(f"{path} cannot be loaded ({error})") from None
+
+
+def _loaded(path: Path) -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL(str(path)) if path.is_file() else None
+    except OSError:
+        return None
 
 
 def build_command(compiler: list[str], source: Path, flags: tuple[str, ...], out: Path) -> list[str]:

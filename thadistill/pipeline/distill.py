@@ -25,7 +25,7 @@ from thadistill.pipeline.report import commit, given_overrides, versions
 from thadistill.pipeline.run_folder import RunFolder
 from thadistill.pipeline.targets import TargetSets, budget_of, check_targets, training_minutes
 from thadistill.pipeline.worker import Worker, has_worker
-from thadistill.processes import FIRST_PROCESS
+from thadistill.processes import is_first
 from thadistill.student import BodyRotator
 from thadistill.student.init import Part, apply_init
 from thadistill.teacher import Teacher
@@ -102,7 +102,7 @@ def _distill(config: DictConfig, out: Path, run: RunFolder, character: Character
         trained = train(run, config, character, sets, out)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # what is measured from here on is not gathered
-    if not FIRST_PROCESS:
+    if not is_first():
         return {}
     from thadistill.pipeline.result import finish
 

@@ -13,6 +13,7 @@ from typing import Any
 import hydra
 import lightning as L
 import torch
+from hydra.errors import InstantiationException
 from jaxtyping import Float
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
@@ -27,7 +28,7 @@ from thadistill.data.error_map import ErrorMap
 from thadistill.data.face_mask import face_mask_of
 from thadistill.data.target_cache import Targets
 from thadistill.devices import keep_freed_memory, placed, trainer_device
-from thadistill.errors import UserError, check_whole
+from thadistill.errors import UserError, check_whole, first_line
 from thadistill.images import STUDENT_FACE_REGION, save_face_mask
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
 from thadistill.pipeline.loggers import ContinuedCSV, finish, loggers, tell_hyperparameters
@@ -204,13 +205,17 @@ def fit(
     for logger in made if continued is not None else []:
         if isinstance(logger, ContinuedCSV):
             logger.continue_from(continued)  # type: ignore[arg-type]
-    trainer: L.Trainer = hydra.utils.instantiate(
-        config.trainer,
-        logger=made,
-        callbacks=[*needed, saving, *kept, progress, *configured],
-        default_root_dir=folder,
-        **settings,
-    )
+    try:
+        trainer: L.Trainer = hydra.utils.instantiate(
+            config.trainer,
+            logger=made,
+            callbacks=[*needed, saving, *kept, progress, *configured],
+            default_root_dir=folder,
+            **settings,
+        )
+    except InstantiationException as error:
+        reason = first_line(error.__cause__ or error)
+        raise UserError(f"trainer: {reason}; expected what Lightning's Trainer takes: see trainer.*") from error
     if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
         tell_hyperparameters(made, config, {"commit": commit(), "versions": versions()})
     try:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from thadistill.config import keyed
 from thadistill.errors import UserError
 from thadistill.files import read_json, write_json, write_text
-from thadistill.processes import FIRST_PROCESS
+from thadistill.processes import is_first
 
 _MOST_MINUTES = 1e9  # of a record that is whole
 
@@ -49,7 +49,7 @@ class RunFolder:
         """Puts the configuration into the folder, resolved and as it was composed, and ``about`` into ``run.json``."""
         self.state.setdefault("about", dict(about))
         self.save()
-        if FIRST_PROCESS:
+        if is_first():
             write_text(self.folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
             write_text(self.folder / "config_composed.yaml", OmegaConf.to_yaml(config))
 
@@ -59,7 +59,7 @@ class RunFolder:
 
         Raises: UserError where one is at work in it.
         """
-        if not FIRST_PROCESS:
+        if not is_first():
             yield
             return
         lock = FileLock(self.folder / ".run.lock")
@@ -70,12 +70,13 @@ class RunFolder:
         try:
             yield
         finally:
-            Path(lock.lock_file).unlink(missing_ok=True)
+            with suppress(OSError):  # Windows keeps files that are open
+                Path(lock.lock_file).unlink(missing_ok=True)
             lock.release()
 
     def save(self) -> None:
         """Puts the state on disk; the first process's alone."""
-        if FIRST_PROCESS:
+        if is_first():
             write_json(self.path, self.state)
 
     def planned(self, name: str, value: Callable[[], Any]) -> Any:

@@ -12,6 +12,7 @@ import webbrowser
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, web
 
@@ -19,7 +20,7 @@ from thadistill.console import console
 from thadistill.errors import UserError
 from thadistill.export.site import INDEX, index_of, media_type
 from thadistill.export.web import Exported
-from thadistill.serve.hosts import is_answered, is_loopback, is_same_origin
+from thadistill.serve.hosts import is_answered, is_any, is_loopback, is_same_origin
 from thadistill.serve.native import FrameMaker, stream
 from thadistill.serve.poses import PoseStream
 
@@ -211,7 +212,10 @@ async def listening(server: Server, host: str, port: int) -> AsyncIterator[str]:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             raise _cannot_listen(error, host, port) from None
-        shown = f"[{host}]" if ":" in host else host
+        reached = host
+        if is_any(host):  # which no browser opens; loopback is one of them
+            reached = "::1" if ":" in host else "127.0.0.1"
+        shown = f"[{reached}]" if ":" in reached else reached
         yield f"http://{shown}:{runner.addresses[0][1]}/"
     finally:
         await runner.cleanup()
@@ -221,7 +225,8 @@ def introduce(address: str, host: str) -> None:
     """Prints the address, the first line on stdout, and who can reach it."""
     print(address, flush=True)
     if not is_loopback(host):
-        console.print(f"other machines can reach {address}; their browsers allow webcams on https only", soft_wrap=True)
+        named = f"port {urlsplit(address).port} of this machine" if is_any(host) else address
+        console.print(f"other machines can reach {named}; their browsers allow webcams on https only", soft_wrap=True)
     console.print("Ctrl-C ends it")
 
 

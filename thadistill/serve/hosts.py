@@ -18,6 +18,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_any(host: str) -> bool:
+    """Whether an address to listen on stands for all of this machine's."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 def is_answered(authority: str | None, host: str) -> bool:
     """Whether a request's Host header names this server.
 
@@ -34,7 +42,7 @@ def is_answered(authority: str | None, host: str) -> bool:
         return False
     if name is None:
         return False
-    if name in _LOOPBACK_NAMES or name == host:
+    if name in _LOOPBACK_NAMES or name == host.lower():  # urlsplit gives lower case
         return True
     try:
         ipaddress.ip_address(name)

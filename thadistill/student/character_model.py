@@ -213,4 +213,6 @@ def _build_body_rotator(tensors: dict[str, Tensor], path: Path) -> BodyRotator:
     except (KeyError, IndexError) as error:
         raise UserError(f"{path} lacks {error}; expected a body rotator's tensors") from None
     sizes = doubling_sizes(levels) if told_sizes is None else told_sizes.flatten().tolist()
+    if not sizes or sizes[-1] != IMAGE_SIZE:
+        raise UserError(f"{path} has levels of {sizes} pixels; expected the last to be {IMAGE_SIZE}")
     return filled(partial(BodyRotator, sizes=sizes, widths=widths, depth=depth, omega=omega), tensors, path)

@@ -25,6 +25,7 @@ import thadistill
 from thadistill.config import keyed
 from thadistill.config.overrides import quoted
 from thadistill.console import shown
+from thadistill.errors import UserError
 from thadistill.files import read_json, write_json
 from thadistill.processes import environment_of_job
 
@@ -59,15 +60,28 @@ class Result:
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
+_described: dict[Path, tuple[str, ...]] = {}  # the overrides of this sweep's folders
+
+
 def describe(config: DictConfig, verb: str) -> Job:
-    """The job that Hydra is about to run, from its composed configuration."""
+    """The job that Hydra is about to run, from its composed configuration.
+
+    Raises: UserError when another of this sweep, with other overrides, has its folder.
+    """
     settings = HydraConfig.get()
     sources = [(one.provider, f"{one.schema}://{one.path}") for one in settings.runtime.config_sources]
     content = json.dumps(keyed(config)[0], sort_keys=True, default=str)
+    overrides = tuple(item for item in settings.overrides.task if item.partition("=")[0] != "out")
+    folder = Path(settings.runtime.output_dir)
+    if _described.setdefault(folder, overrides) != overrides:
+        raise UserError(
+            f"{' '.join(overrides)} and {' '.join(_described[folder])} would share the folder {folder.name}; expected "
+            "combinations whose names differ: sweep trainer and logger by commands with an out= each"
+        )
     return Job(
         verb,
-        tuple(item for item in settings.overrides.task if item.partition("=")[0] != "out"),
-        Path(settings.runtime.output_dir),
+        overrides,
+        folder,
         Path.cwd(),
         hashlib.sha256(content.encode()).hexdigest()[:16],
         f"job {settings.job.num}",
@@ -136,7 +150,10 @@ def _process(job: Job, log: int) -> int:
     try:
         return process.wait()
     except BaseException:
-        process.send_signal(signal.SIGINT)  # it saves what it has
+        if os.name == "posix":
+            process.send_signal(signal.SIGINT)  # it saves what it has
+        else:
+            process.terminate()
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:

@@ -20,7 +20,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from thadistill.errors import UserError
+from thadistill.errors import UserError, first_line
 from thadistill.sweeps.job import Job, Result, describe, run
 
 # what Ray's own processes get to start in: its half a minute, or one, is too little on a machine full of work
@@ -127,8 +127,12 @@ class SubmititLauncher(JobLauncher):
     def run(self, jobs: Sequence[Job]) -> list[Result]:
         """Submits the jobs as one array and waits for them."""
         submitit = _import("submitit")
-        executor = submitit.AutoExecutor(folder=self.folder, cluster=self.cluster)
-        executor.update_parameters(**{key: value for key, value in self.parameters.items() if value is not None})
+        try:
+            executor = submitit.AutoExecutor(folder=self.folder, cluster=self.cluster)
+            executor.update_parameters(**{key: value for key, value in self.parameters.items() if value is not None})
+        except (RuntimeError, NameError, TypeError, ValueError) as error:  # no SLURM here, or an option that it lacks
+            reason = first_line(error)
+            raise UserError(f"submitit ({self.cluster}): {reason}; expected SLURM here and its own options") from None
         threads = self.parameters.get("cpus_per_task")
         if self.cluster == "local":
             threads = share_cores(len(jobs), len(jobs), cores())[1]
@@ -162,7 +166,13 @@ class RayLauncher(JobLauncher):
         if mine:
             self._start(ray)
         try:
-            total = int(ray.cluster_resources().get("CPU", 1))
+            there = ray.cluster_resources()
+            total = int(there.get("CPU", 1))
+            for kind, wanted in (("CPU", self.num_cpus), ("GPU", self.num_gpus)):
+                if wanted and wanted > there.get(kind, 0):  # it would wait for ever
+                    raise UserError(
+                        f"hydra.launcher.num_{kind.lower()}s={wanted}; expected {there.get(kind, 0):g} at most, as Ray has"
+                    )
             threads = self.num_cpus or share_cores(2, len(jobs), total)[1]
             task = ray.remote(num_cpus=threads, num_gpus=self.num_gpus, max_retries=1)(run)
             print(f"Ray: {len(jobs)} jobs, {threads} cores each of {total}", file=sys.stderr)

@@ -139,9 +139,9 @@ export async function readCharacterFile(bytes) {
   if (about.version !== VERSION) throw new Error(`the character file is of version ${about.version}; expected ${VERSION}`);
   const architecture = parseJson(new TextEncoder().encode(String(about.architecture)), "the character's architecture");
   /** @type {Record<string, Tensors>} */
-  const networks = { face_morpher: {}, body_rotator: {} };
+  const networks = { face_morpher: Object.create(null), body_rotator: Object.create(null) }; // names come from the file
   /** @type {Record<string, Uint8Array>} */
-  const raw = {};
+  const raw = Object.create(null);
   for (const [name, entry] of Object.entries(header)) {
     if (name === '__metadata__') continue;
     const [start, stop] = entry?.data_offsets ?? [];
@@ -151,7 +151,7 @@ export async function readCharacterFile(bytes) {
       throw new Error('the character file is cut short, or damaged');
     }
     const [part, ...rest] = name.split('.');
-    if (entry.dtype === 'F32' && part in networks) {
+    if (entry.dtype === 'F32' && Object.hasOwn(networks, part)) {
       networks[part][rest.join('.')] = { shape: entry.shape, data: floatsAt(bytes, 8 + length + start, count) };
     } else if (entry.dtype === 'U8') raw[name] = bytes.subarray(8 + length + start, 8 + length + stop);
   }

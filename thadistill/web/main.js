@@ -82,18 +82,24 @@ async function listCharacters() {
   });
 }
 
+/** How many characters have been asked for: the last one counts, however long the others take. */
+let asked = 0;
+
 /**
  * Shows a character; the one before stays where that fails.
  * @param {() => Promise<Character>} open
  * @throws {Error} one readable line
  */
 async function show(open) {
+  const mine = ++asked;
   notices.loading(true);
   try {
-    await player.show(await open());
+    const character = await open();
+    if (mine !== asked) return; // another was chosen meanwhile
+    await player.show(character);
     notices.unblock();
   } finally {
-    notices.loading(false);
+    if (mine === asked) notices.loading(false);
   }
 }
 

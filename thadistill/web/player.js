@@ -170,7 +170,7 @@ export class Player extends EventTarget {
   async #alone(action) {
     while (this.#busy) await this.#work;
     this.#busy = true;
-    const result = action();
+    const result = (async () => action())(); // what it throws at once is a rejection, too
     this.#work = result.catch(() => {});
     try {
       return await result;

@@ -116,10 +116,12 @@ export class Recorder {
       mimeType: type,
       videoBitsPerSecond: canvas.width * canvas.height * BITS_PER_PIXEL,
     });
-    this.#parts = [];
-    media.ondataavailable = ({ data }) => data.size && this.#parts.push(data);
+    /** @type {Blob[]} */
+    const parts = []; // its own: the last one may still be stopping
+    media.ondataavailable = ({ data }) => data.size && parts.push(data);
     media.start(1000);
     this.#media = media;
+    this.#parts = parts;
     this.#started = performance.now();
     this.#timer = setInterval(this.#draw, KEEP_ALIVE);
   }
@@ -134,7 +136,7 @@ export class Recorder {
    * @throws {Error} when nothing is being recorded
    */
   async stop() {
-    const media = this.#media;
+    const [media, parts] = [this.#media, this.#parts];
     if (!media) throw new Error('nothing is being recorded');
     this.#draw(); // the last pose lasts until now
     const { seconds } = this;
@@ -149,7 +151,7 @@ export class Recorder {
     }
     for (const track of media.stream.getTracks()) track.stop();
     const type = media.mimeType.split(';')[0];
-    const blob = new Blob(this.#parts, { type });
+    const blob = new Blob(parts, { type });
     const isWebm = type === 'video/webm';
     return { blob: isWebm ? await withDuration(blob, 1000 * seconds) : blob, ending: isWebm ? 'webm' : 'mp4', poses };
   }

@@ -1,6 +1,6 @@
 // State: how the page opens and what it remembers: the address first, then the browser's storage.
 
-import { fromNames, toNames } from './pose.js';
+import { checked, fromNames, toNames } from './pose.js';
 
 /**
  * @typedef {{kind: 'transparent'} | {kind: 'colour', colour: string} | {kind: 'picture', picture: ImageBitmap}}
@@ -51,7 +51,7 @@ export function poseInHash(hash) {
 export function parsePose(text) {
   const values = safely(() => JSON.parse(text));
   if (values === null) throw new Error('the pose is not JSON; expected names and values, such as {"head_y": 0.5}');
-  return fromNames(values);
+  return Array.isArray(values) ? checked(values) : fromNames(values);
 }
 
 /**

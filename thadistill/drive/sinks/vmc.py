@@ -84,8 +84,8 @@ def _messages(at: dict[str, float], shapes: dict[str, float], seconds: float) ->
         from scipy.spatial.transform import Rotation  # 20 MB, half a second: where it is needed
 
         x, y, z, w = Rotation.from_euler("xyz", angles, degrees=True).as_quat()
-        # Unity's axes are left-handed: mirrored in z
-        yield pack_message("/VMC/Ext/Bone/Pos", bone, 0.0, 0.0, 0.0, float(-x), float(-y), float(z), float(w))
+        # Unity's axes are left-handed, and an avatar looks along z there too: mirrored in x
+        yield pack_message("/VMC/Ext/Bone/Pos", bone, 0.0, 0.0, 0.0, float(x), float(-y), float(-z), float(w))
     for name, parameters in _EXPRESSIONS.items():
         yield pack_message("/VMC/Ext/Blend/Val", name, max(at[parameter] for parameter in parameters))
     for name, value in shapes.items():

@@ -43,6 +43,8 @@ class Merged:
 
         Raises: UserError of the first that cannot be opened.
         """
+        self._stop.clear()  # it may have been open before
+        self._poses = queue.Queue(64)
         with contextlib.ExitStack() as stack:
             for source in self.sources:
                 stack.enter_context(source)

@@ -17,6 +17,7 @@ from thadistill.drive.protocols.openseeface import PORT as OPENSEEFACE_PORT
 from thadistill.drive.protocols.vmc import PORT as VMC_PORT
 from thadistill.drive.sources.base import WAIT_S, FaceMapping, SourceOptions, TimedPose
 from thadistill.errors import UserError
+from thadistill.serve.hosts import is_loopback
 
 PORTS: Final = {"ifacialmocap": IFACIALMOCAP_PORT, "vmc": VMC_PORT, "openseeface": OPENSEEFACE_PORT}
 
@@ -58,6 +59,11 @@ class Network(HandleContext):
         Raises: UserError when it is taken or the address is not this machine's.
         """
         where = f"{self.options.host}:{self.port}"
+        phone = (self.options.phone or "").partition(":")[0]
+        if self.name == "ifacialmocap" and phone and is_loopback(self.options.host) and not is_loopback(phone):
+            raise UserError(
+                f"phone={phone} cannot reach {where}, which is for this machine alone; expected listen=0.0.0.0"
+            )
         try:
             found = socket.getaddrinfo(self.options.host, self.port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
             family, kind, protocol, _, address = found[0]

@@ -63,6 +63,8 @@ class Webcam:
 
         Raises: UserError when either is missing or in use.
         """
+        self._stop.clear()  # it may have been open before
+        self._newest, self._failed, self._seen = None, None, False
         self._tracker = FaceTracker()
         self._thread = threading.Thread(target=self._capture, name="webcam", daemon=True)
         self._thread.start()

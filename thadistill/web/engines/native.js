@@ -72,6 +72,11 @@ class Connection {
   /** @type {(error: Error) => void} */
   #refuse = () => {};
 
+  /** Why nothing more comes; null as long as it does. @returns {Error | null} */
+  get broken() {
+    return this.#broken;
+  }
+
   get inFlight() {
     return this.#waiting.length;
   }
@@ -134,12 +139,13 @@ class NativeEngine {
    * @param {(source: CanvasImageSource) => void} paint called when the frame is here, which may be after this resolves
    */
   async render(pose, paint) {
+    if (this.connection.broken) throw this.connection.broken; // with too few under way to have been waited for
     this.older = this.newest;
     this.newest = this.connection.ask(pose).then((frame) => {
       this.#put(frame);
       paint(this.canvas);
     });
-    this.newest.catch(() => {}); // the next call reports it
+    this.newest.catch(() => {}); // the next call throws it
     await (this.connection.inFlight < IN_FLIGHT ? Promise.resolve() : this.older);
   }
 

@@ -117,12 +117,13 @@ export class CameraPanel {
   async start() {
     this.#problem = null;
     const driver = await this.#load();
-    const device = /** @type {HTMLSelectElement} */ (byId('camera-device')).value;
+    // a list that is not shown was not chosen from
+    const listed = !byId('camera-device-row').hidden;
+    const device = listed ? /** @type {HTMLSelectElement} */ (byId('camera-device')).value : '';
     const started = driver.start(device || undefined);
     this.#update();
-    await started;
+    await started.finally(() => this.#listDevices()); // the list, too, after a camera that is gone
     if (this.isOn) this.poser.use('camera');
-    await this.#listDevices();
   }
 
   stop() {
@@ -145,6 +146,7 @@ export class CameraPanel {
     this.#loading ??= import('../drive/camera.js').then(({ CameraDriver }) => {
       const driver = new CameraDriver((pose) => this.#see(pose), this.#settings);
       driver.addEventListener('change', () => this.#changed());
+      navigator.mediaDevices?.addEventListener('devicechange', () => this.#listDevices());
       const preview = byId('camera-preview');
       preview.append(driver.video, this.#canvas);
       this.driver = driver;
@@ -182,7 +184,8 @@ export class CameraPanel {
     const devices = (await this.driver?.devices()) ?? [];
     const choice = make('option', { value: '', text: 'cameraDefault' });
     select.replaceChildren(choice, ...devices.map(({ deviceId, label }) => make('option', { value: deviceId }, label)));
-    select.value = this.driver?.deviceId ?? '';
+    const used = this.isOn ? this.driver?.deviceId : null;
+    select.value = devices.some(({ deviceId }) => deviceId === used) ? /** @type {string} */ (used) : '';
     byId('camera-device-row').hidden = devices.length < 2;
   }
 

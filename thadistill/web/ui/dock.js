@@ -17,6 +17,8 @@ const REFRESH = 500;
 const ZOOM = 1.25;
 
 export class Dock {
+  #stopping = false;
+
   /**
    * @param {Player} player
    * @param {Stage} stage
@@ -41,6 +43,8 @@ export class Dock {
 
   async toggleRecording() {
     const { recorder, notices } = this;
+    if (this.#stopping) return;
+    this.#stopping = recorder.recording;
     try {
       if (!recorder.recording) {
         recorder.start(this.page.extent(), this.page.keepsPoses());
@@ -59,6 +63,8 @@ export class Dock {
       }
     } catch (error) {
       notices.complain('failed', messageOf(error));
+    } finally {
+      this.#stopping = false;
     }
     byId('record').classList.toggle('recording', recorder.recording);
     byId('record').setAttribute('aria-pressed', String(recorder.recording));

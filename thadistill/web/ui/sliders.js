@@ -133,7 +133,13 @@ function makeSlider(poser, key, places, side) {
   const name = make('span', { class: 'slider-name' });
   const element = make('label', { class: 'slider' }, name, input, output);
   const reset = () => poser.change(places, 0);
-  input.addEventListener('input', () => poser.change(places, snapped(Number(input.value), low)));
+  let dragged = false; // keys step through the middle
+  input.addEventListener('pointerdown', () => (dragged = true));
+  for (const end of ['pointerup', 'pointercancel']) input.addEventListener(end, () => (dragged = false));
+  input.addEventListener('input', () => {
+    const value = Number(input.value);
+    poser.change(places, dragged ? snapped(value, low) : value);
+  });
   input.addEventListener('dblclick', reset);
   input.addEventListener('keydown', (event) => {
     if (event.key !== 'Delete' && event.key !== 'Backspace') return;
