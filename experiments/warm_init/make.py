@@ -33,7 +33,7 @@ from thadistill.data.error_map import ErrorMap
 from thadistill.data.face_mask import face_mask_from_targets
 from thadistill.devices import keep_freed_memory, trainer_device
 from thadistill.errors import UserError
-from thadistill.files import write_json
+from thadistill.files import replacing, write_json
 from thadistill.images import STUDENT_FACE_REGION
 from thadistill.lit.base import StudentModule
 from thadistill.pipeline.report import environment
@@ -105,8 +105,17 @@ def train(part: Part, module: StudentModule, pupils: dict[str, Pupil], given: ar
     optimizer = module.configure_optimizers()
     assert isinstance(optimizer, torch.optim.Optimizer)
     seconds, begin = 0.0, 0
+    asked = {
+        key: str(getattr(given, key)) for key in ("seed", "steps", "falling", "poses", "faces", "teacher", "student")
+    }
+    asked |= {"characters": " ".join(pupils)}
     if place.is_file():
         kept = torch.load(place, weights_only=True)
+        other = next((key for key, value in asked.items() if kept.get("asked", asked)[key] != value), None)
+        if other is not None:
+            raise UserError(
+                f"{place} was begun with {other} {kept['asked'][other]}; expected the same: or give another --out"
+            )
         module.network.load_state_dict(kept["weights"])
         optimizer.load_state_dict(kept["optimizer"])
         seconds, begin = kept["seconds"], kept["turns"]
@@ -125,8 +134,9 @@ def train(part: Part, module: StudentModule, pupils: dict[str, Pupil], given: ar
             log.writerow([turn + 1, name, round(seconds / 60, 2), round(first, 5), round(last, 5)])
             file.flush()
             console.print(f"{part} turn {turn + 1}, {name}, {seconds / 60:.1f} minutes: loss {first:.4f} -> {last:.4f}")
-            state = {"weights": module.network.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save({**state, "seconds": seconds, "turns": turn + 1}, place)
+            state = {"weights": module.network.state_dict(), "optimizer": optimizer.state_dict(), "asked": asked}
+            with replacing(place) as temporary:
+                torch.save({**state, "seconds": seconds, "turns": turn + 1}, temporary)
     return round(seconds / 60, 1)
 
 
@@ -177,11 +187,19 @@ def main() -> None:
     shipped = INITS / f"{given.student}{SUFFIX}"
     networks = {name: hydra.utils.instantiate(config.student[name]) for name in get_args(Part)}
     (other,) = networks.keys() - {part}
-    before = [place for place in ([path, shipped] if given.ship else [path]) if place.is_file()]
+    # with --ship the other part stays the package's, unless it was learned here too
+    learned_here = (given.out / f"{other}.ckpt").is_file()
+    before = [
+        place for place in ([path, shipped] if learned_here or not given.ship else [shipped, path]) if place.is_file()
+    ]
     apply_init(networks[other], other, str(before[0]) if before else None)
     own = {"image": next(iter(pupils.values())).image} if part == "body_rotator" else {}
     module: StudentModule = hydra.utils.instantiate(config.modules[part], network=networks[part], **own)
-    minutes = train(part, module, pupils, given)
+    try:
+        minutes = train(part, module, pupils, given)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     networks[part] = copy.deepcopy(module.network)
     save_init(path, **networks)
     about = HERE / given.student if given.ship else given.out

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -139,6 +141,33 @@ def test_a_damaged_shard_is_named(teacher, image, tmp_path: Path) -> None:  # ty
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"face.npy is damaged"):
         cache.open()
+
+
+def test_a_cache_keeps_no_file_open(teacher, image, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """The paper's thousand evaluation poses alone have a thousand files; 1,024 is the usual limit."""
+    open_files = Path("/proc/self/fd")
+    if not open_files.is_dir():
+        pytest.skip("no /proc")
+    cache = open_cache("posed", teacher, image, POSES, tmp_path / "c")
+    build_targets(cache, teacher, image, POSES, 2 * SHARD)
+    before = len(list(open_files.iterdir()))
+    opened = cache.open()
+    assert len(list(open_files.iterdir())) <= before
+    assert opened.count == 2 * SHARD
+
+
+def test_a_shard_that_the_system_cannot_read_is_kept(teacher, image, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    cache = open_cache("face", teacher, image, POSES, tmp_path / "c")
+    build_targets(cache, teacher, image, POSES, SHARD)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "load", refuse)
+        with pytest.raises(UserError, match="cannot be read"):
+            cache.open()
+    assert cache.open().count == SHARD
 
 
 def take(stream: Iterator, count: int) -> list:  # type: ignore[type-arg]

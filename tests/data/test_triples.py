@@ -105,7 +105,7 @@ def test_tar_shards_hold_the_same_triples(rendered: Path, tmp_path: Path) -> Non
                 "png": (place / f"{index:05d}.png").read_bytes(),
             }
             for extension, content in parts.items():
-                member = tarfile.TarInfo(f"{index:05d}.{extension}")
+                member = tarfile.TarInfo(f"./a.b/{index:05d}.{extension}")  # as tar writes a folder
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
     for found, expected in zip(TarTriples([shard], 64).read(shard), (triples[0], triples[1]), strict=True):
@@ -113,6 +113,9 @@ def test_tar_shards_hold_the_same_triples(rendered: Path, tmp_path: Path) -> Non
             assert torch.equal(a, b)
     batches = list(islice(TripleStream(TarTriples([shard], 64), 3), 2))
     assert [batch.posed.shape for batch in batches] == [(3, 4, 64, 64)] * 2
+    tarfile.open(tmp_path / "empty.tar", "w").close()
+    with pytest.raises(UserError, match="hold no triples"):
+        next(TarTriples([tmp_path / "empty.tar"], 64).stream(0))
     shard.write_bytes(shard.read_bytes()[:3000])
     with pytest.raises(UserError, match="cannot be read"):
         list(TarTriples([shard], 64).read(shard))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import combinations
@@ -14,6 +15,7 @@ from omegaconf import DictConfig
 
 from thadistill.config import compose
 from thadistill.errors import UserError
+from thadistill.pipeline.run_folder import RunFolder
 from thadistill.pipeline.targets import TargetSets, check_targets
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.tables import rotator_row
@@ -57,6 +59,16 @@ def test_each_seed_moves_its_own_poses() -> None:
 def test_seeds_that_would_share_poses_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_targets(composed(*overrides))
+
+
+def test_planned_targets_that_are_gone_are_made_again(tmp_path: Path) -> None:
+    config = composed("recipe.targets.posed=32", f"targets={tmp_path / 'a'}", "recipe.background_worker=false")
+    run = RunFolder(tmp_path / "run", config)
+    sets = sets_of(config)
+    assert sets.build(run, ["posed"])["posed"].count == 32
+    run.state["steps"][-1]["minutes"] = 1e3  # its share of the budget is spent
+    shutil.rmtree(tmp_path / "a")
+    assert sets_of(config).build(run, ["posed"])["posed"].count == 32
 
 
 def test_callbacks_find_as_many_validation_poses_as_they_ask_for(tmp_path: Path) -> None:

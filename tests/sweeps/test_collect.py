@@ -44,6 +44,8 @@ def sweep(tmp_path: Path) -> Path:
     failed.mkdir()
     record = {"status": "failed", "error": "it | broke", "overrides": ["character=b", "student.width=0.5"]}
     (failed / "job.json").write_text(json.dumps(record))
+    (tmp_path / "a1" / "face").mkdir()
+    (tmp_path / "a1" / "face" / "run.json").write_text("{}")
     (tmp_path / "stopped").mkdir()
     (tmp_path / "stopped" / "run.json").write_text("{}")
     return tmp_path
@@ -51,7 +53,7 @@ def sweep(tmp_path: Path) -> Path:
 
 def test_every_run_is_a_row_failed_ones_with_their_error(sweep: Path) -> None:
     rows = {row["run"]: row for row in read_runs(sweep)}
-    assert sorted(rows) == ["a0.5", "a1", "b0.5", "b1", "stopped"]
+    assert sorted(rows) == ["a0.5", "a1", "b0.5", "b1", "stopped"]  # not the trainings within a run
     assert rows["a1"]["student.width"] == "1"
     assert rows["a1"]["minutes"] == 1.75
     assert (rows["b0.5"]["status"], rows["b0.5"]["error"], rows["b0.5"]["psnr"]) == ("failed", "it | broke", None)

@@ -60,18 +60,22 @@ class Budget(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = time.monotonic()
+        self._tell(trainer, pl_module)  # before other callbacks ask how far a continued training is
         self._follow(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        pl_module.progress = min(1.0, _of_the_first(trainer, self.spent()[self.progress_by]))  # type: ignore[assignment]
+        self._tell(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.seen += len(batch[0]) * trainer.world_size
         self._follow(trainer, pl_module)
+
+    def _tell(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        pl_module.progress = min(1.0, _of_the_first(trainer, self.spent()[self.progress_by]))  # type: ignore[assignment]
 
     def _follow(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         spent = _of_the_first(trainer, max(self.spent().values())) >= 1

@@ -52,12 +52,13 @@ class StudentVsTeacher(L.Callback):
         self._write(trainer, quality)
 
     def _write(self, trainer: L.Trainer, quality: Quality) -> None:
-        worst = quality.worst(self.worst)
-        captions = [f"pose {i}: {quality.ranked_by} {quality.rows[i][quality.ranked_by]:.2f} dB" for i in worst]
-        picture = comparison_grid([quality.pictures[i] for i in worst], captions, height=256)
-        save_png(picture, self.folder / f"worst-{trainer.global_step:07d}.png")
         write_csv(self.folder / "poses.csv", quality.rows)
-        shown = {"quality/worst": picture}
+        shown = {}
+        if worst := quality.worst(self.worst):
+            captions = [f"pose {i}: {quality.ranked_by} {quality.rows[i][quality.ranked_by]:.2f} dB" for i in worst]
+            picture = comparison_grid([quality.pictures[i] for i in worst], captions, height=256)
+            save_png(picture, self.folder / f"worst-{trainer.global_step:07d}.png")
+            shown["quality/worst"] = picture
         if len(quality.rows) >= ENOUGH:
             table = error_by_parameter(quality)
             write_csv(self.folder / "pose_parameters.csv", table)

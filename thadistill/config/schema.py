@@ -228,7 +228,7 @@ SCHEMA: dict[str, Kind] = {
     "recipe.*.pixels": or_null(whole()),
     "recipe.*.patches": whole(),
     "recipe.*.batch_size": whole(),
-    "recipe.*.stream.size": whole(),
+    "recipe.*.stream.size": whole(1, 512),
     "recipe.*.overhang": whole(0),
     "recipe.*share": SHARE,
     "recipe.*_lr_scale": number_from(0),
@@ -295,7 +295,7 @@ SCHEMA: dict[str, Kind] = {
     "trainer.num_nodes": whole(),
     "trainer.max_epochs": whole(-1),
     "trainer.max_steps": whole(-1),
-    "trainer.log_every_n_steps": whole(0),
+    "trainer.log_every_n_steps": whole(),
     "callbacks.*.poses": whole(),
     "callbacks.*.worst": whole(0),
     "callbacks.*.fps_floor": number_from(0),
@@ -349,6 +349,9 @@ def _check_together(config: DictConfig) -> None:
     mask = config.get("face_mask")  # whether prepare makes one; elsewhere a file
     if mask is not None and isinstance(mask, bool) != ("image" in config):
         raise UserError(f"face_mask={mask}; expected {'true or false' if 'image' in config else 'a PNG, or null'}")
+    precision = OmegaConf.select(config, "trainer.precision")
+    if config.get("module") != "teacher" and str(precision) not in ("None", "32", "32-true"):
+        raise UserError(f"trainer.precision={precision}; expected 32-true: students' kernels train in float32")
     if "budget_minutes" in config and config.budget_minutes is None:
         for key, schedule in schedules(config).items():
             if schedule.progress_by == "minutes":

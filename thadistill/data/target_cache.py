@@ -170,7 +170,7 @@ class TargetCache:
         for name in FIELDS[self.key.kind]:
             path = place / f"{name}.npy"
             try:
-                arrays[name] = array = np.load(path, mmap_mode="c")
+                arrays[name] = array = _mapped(path)
                 _check_form(array, name, self.shard)
                 # shards of earlier versions have no checksums
                 if recorded and _checksum(array) != recorded["crc32"][name]:
@@ -178,6 +178,10 @@ class TargetCache:
                 if recorded and recorded["key"] != self.key.digest:
                     raise ValueError(f"made under key {recorded['key']}")
             except Exception as error:  # numpy, pickle and zip each have their own
+                if isinstance(error, OSError) and not isinstance(
+                    error, FileNotFoundError
+                ):  # the disk's, or the system's
+                    raise UserError(f"{path} cannot be read ({error.strerror or error}); expected targets") from None
                 shutil.rmtree(place, ignore_errors=True)
                 raise UserError(
                     f"{path} is damaged ({error}) and now deleted; run the same command, which makes it again"
@@ -196,6 +200,16 @@ class TargetCache:
                 f"{self.folder} holds {available} poses; expected {count}: run the same command to build them"
             )
         return Targets(self, count)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """An array of a file, mapped from disk, its own copy where it is written to; no file stays open: there are thousands."""
+    found = np.load(path, mmap_mode="r")
+    if not isinstance(found, np.memmap):
+        raise ValueError("it is no array")
+    whole = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
+    values = whole[found.offset : found.offset + found.nbytes].numpy().view(found.dtype)
+    return values.reshape(found.shape, order="C" if found.flags.c_contiguous else "F")
 
 
 class Targets:

@@ -113,12 +113,18 @@ class TarTriples:
         """Triples of every ``world``-th shard from ``rank`` on, mixed through a buffer."""
         generator, buffer = random.Random(seed), list[Triple]()
         while True:
+            some = False
             mine = self.shards[rank::world] or self.shards
             for shard in generator.sample(mine, len(mine)):
                 for triple in self.read(shard):
+                    some = True
                     buffer.append(triple)
                     if len(buffer) > _BUFFER:
                         yield buffer.pop(generator.randrange(len(buffer)))
+            if not some:
+                raise UserError(
+                    f"{mine[0]} and its like hold no triples; expected {', '.join(self.names)} and pose.npy"
+                )
             # a set smaller than the buffer still has to flow
             generator.shuffle(buffer)
             yield from buffer
@@ -132,7 +138,9 @@ class TarTriples:
                 for member in archive:
                     if not member.isfile():
                         continue
-                    found, _, extension = member.name.partition(".")
+                    place, slash, name = member.name.rpartition("/")
+                    stem, _, extension = name.partition(".")
+                    found = place + slash + stem
                     if found != key and files:
                         yield self._triple(files, f"{shard}:{key}")
                         files = {}

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from thadistill.console import console, shown
 from thadistill.data.character import Character
+from thadistill.data.sampling import BodyPatches
 from thadistill.devices import trainer_device
 from thadistill.errors import UserError
 from thadistill.files import read_json
@@ -146,3 +147,10 @@ def check_student(config: DictConfig, parts: Iterable[Part] = get_args(Part)) ->
         apply_init(network, part, config.init)
         if isinstance(network, BodyRotator) and network.sizes[-1] != IMAGE_SIZE:
             raise UserError(f"BodyRotator: sizes {list(network.sizes)}; expected the last to be {IMAGE_SIZE}")
+        if isinstance(network, BodyRotator) and config.recipe.body_rotator.stream._target_.endswith("BodyPatches"):
+            apart = network.sizes[-1] // network.sizes[0]
+            if BodyPatches.STRIDE % apart:
+                raise UserError(
+                    f"BodyRotator: sizes {list(network.sizes)}; expected the first to be {IMAGE_SIZE // BodyPatches.STRIDE} "
+                    "at least, as patches are cut every 4 pixels: or use recipe=paper"
+                )

@@ -31,6 +31,7 @@ from thadistill.devices import keep_freed_memory, placed, trainer_device
 from thadistill.errors import UserError, check_whole, first_line
 from thadistill.images import STUDENT_FACE_REGION, save_face_mask
 from thadistill.lit import BodyRotatorModule, FaceMorpherModule
+from thadistill.lit.teacher import TeacherModule
 from thadistill.pipeline.loggers import ContinuedCSV, finish, loggers, tell_hyperparameters
 from thadistill.pipeline.report import commit, versions
 from thadistill.pipeline.run_folder import RunFolder
@@ -187,8 +188,11 @@ def fit(
     kept = []
     if config.keep_every is not None:
         every = timedelta(minutes=config.keep_every)
+        every += timedelta(microseconds=1)  # or, as often as the other, it would have that one's key in checkpoints
         kept = [ModelCheckpoint(folder / "kept", train_time_interval=every, save_top_k=-1, save_weights_only=True)]
     settings: dict[str, Any] = placed(config.trainer)
+    if isinstance(module, TeacherModule) and config.trainer.get("strategy") == "ddp":
+        settings["strategy"] = "ddp_find_unused_parameters_true"  # phases leave parts of a network out
     checks: list[L.Callback] = []
     if config.trainer.val_check_interval is None:
         checks = [Checks(config.validation.checks)]

@@ -58,10 +58,11 @@ def with_worker(
     with run.step("targets: posed") as step:
         some = min(worker.processes * SHARD, wanted.most)  # a shard for each
         step["detail"] = f"{sets.fill('posed', posed, some, wanted.minutes)} to begin with"
-    targets["posed"] = posed.open()
+    targets["posed"] = posed.open(min(len(posed), wanted.most))
     progress = BudgetBar("body rotator", also=worker.look)
     comparison = Comparison(character.image, targets["validation"], character.face_mask, teacher=sets.teacher)
     body = _body_rotator_step(run, config, character, targets, sets.budget, out, comparison, progress, wanted.most)
+    run.planned("posed_poses", lambda: len(targets["posed"]))
     with run.step("face morpher") as step:
         worker.wait()
         step["detail"] = "waiting for the second process"

@@ -185,14 +185,18 @@ class TargetSets:
         made = {}
         for number, name in enumerate(names):
             cache, wanted, title = self.cache(name), self.wanted[name], f"targets: {name.replace('_', ' ')}"
-            before, count = len(cache), run.state["plan"].get(f"{name}_poses", wanted.most)
-            minutes = None if wanted.minutes is None else max(0.0, wanted.minutes - run.spent(title))
+            planned = run.state["plan"].get(f"{name}_poses")
+            before, count = len(cache), wanted.most if planned is None else planned
+            # what was planned was there once: if it is gone, it is made again, however long that takes
+            minutes = (
+                None if wanted.minutes is None or planned is not None else max(0.0, wanted.minutes - run.spent(title))
+            )
             with run.step(title) as step:
                 if left is not None and minutes is not None:
                     minutes = min(minutes, left() - self._minutes(names[number + 1 :]))
                     shard = cache.shard * self._seconds.get(wanted.kind, 0.0) / 60
                     minutes = minutes if minutes >= shard else 0.0  # a shard that is begun is finished
-                elif left is not None and f"{name}_poses" not in run.state["plan"]:
+                elif left is not None and planned is None:
                     count = self._affordable(name, count, left() - self._minutes(names[number + 1 :], least=True))
                 have = self.fill(name, cache, count, minutes)
                 used = run.planned(f"{name}_poses", functools.partial(min, have, count))

@@ -40,6 +40,7 @@ def read_runs(folder: str | Path) -> list[dict[str, Any]]:
     """
     folder = Path(folder)
     places = sorted({path.parent for name in _RECORDS for path in folder.rglob(name) if "wandb" not in path.parts})
+    places = [place for place in places if not {*place.parents} & {*places}]  # a run's own trainings are no runs
     runs = [(place, *_read(place)) for place in places]
     if not runs:
         raise UserError(f"{folder} holds no run; expected folders with metrics.json, such as a sweep leaves")
