@@ -75,3 +75,13 @@ def test_of_two_processes_one_builds(source: Path, tmp_path: Path) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
     assert [process.wait(120) for process in processes] == [0, 0]
     assert log.read_text().split() == ["built"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x7fELF of another system"])
+def test_a_library_that_does_not_load_is_built_again(source: Path, damage: bytes) -> None:
+    assert build.load_native(source).seven() == 7
+    (built,) = build.cache_folder().rglob("*.so")
+    built.unlink()  # not overwritten, as this process has it mapped
+    built.write_bytes(damage)
+    build._load.cache_clear()
+    assert build.load_native(source).seven() == 7

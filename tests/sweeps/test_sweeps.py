@@ -125,6 +125,29 @@ def test_a_job_that_is_killed_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
     assert json.loads((tmp_path / "job" / "job.json").read_text())["status"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("pull=x/y,x_y", "hydra/launcher=joblib"), "would share the folder pull=x_y"),
+        (("pull=x,y", "hydra/launcher=joblib", "hydra.launcher.workers=many"), "hydra.launcher.workers"),
+        (("pull=x,y", "hydra/launcher=submitit"), "expected SLURM here"),
+        (("pull=x", "out="), "out=; expected a folder"),
+    ],
+)
+def test_a_sweep_that_cannot_be_run_is_one_line(
+    overrides: tuple[str, ...],
+    message: str,
+    thadistill: Command,  # noqa: F811
+) -> None:
+    if "submitit" in overrides[-1]:
+        pytest.importorskip("submitit")
+    done = thadistill("assets", "-m", *overrides)
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert done.stderr.startswith("thadistill: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_workers_share_the_cores() -> None:
     assert share_cores(None, 8, 2) == (2, 1)
     assert share_cores(None, 8, 16) == (8, 2)

@@ -139,7 +139,9 @@ def guarded(verb: str) -> Callable[[DictConfig], Any]:
 
     def run(config: DictConfig) -> Any:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return job.run(job.describe(config, verb))
+            described = job.describe(config, verb)
+            job.check_folder(described)
+            return job.run(described)
         out = Path(HydraConfig.get().runtime.output_dir)
         if "trainer" in config and is_alone(config.trainer):
             train_alone()

@@ -150,9 +150,6 @@ SCHEMA: dict[str, Kind] = {
     "hydra.sweep.dir": TEXT,
     "hydra.sweep.subdir": TEXT,
     "hydra.launcher.folder": TEXT,
-    "hydra.launcher.workers": or_null(whole()),
-    "hydra.launcher.num_cpus": or_null(whole()),
-    "hydra.launcher.num_gpus": or_null(number_from(0)),
     "hydra.launcher.parameters.slurm_partition": or_null(TEXT),
     # the commands' own keys; face_mask is a flag of prepare, a path of evaluate
     "face_mask": Kind("true or false, a PNG, or null", lambda v: v is None or isinstance(v, str | bool), as_typed=True),

@@ -60,28 +60,28 @@ class Result:
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
-_described: dict[Path, tuple[str, ...]] = {}  # the overrides of this sweep's folders
+_taken: dict[Path, tuple[str, ...]] = {}  # the overrides of this sweep's folders
+
+
+def check_folder(job: Job) -> None:
+    """Raises: UserError when another job of this sweep, with other overrides, has its folder."""
+    before = _taken.setdefault(job.folder, job.overrides)
+    if before != job.overrides:
+        raise UserError(
+            f"{' '.join(job.overrides)} and {' '.join(before)} would share the folder {job.folder.name}; expected "
+            "combinations whose names differ: sweep trainer and logger by commands with an out= each"
+        )
 
 
 def describe(config: DictConfig, verb: str) -> Job:
-    """The job that Hydra is about to run, from its composed configuration.
-
-    Raises: UserError when another of this sweep, with other overrides, has its folder.
-    """
+    """The job that Hydra is about to run, from its composed configuration."""
     settings = HydraConfig.get()
     sources = [(one.provider, f"{one.schema}://{one.path}") for one in settings.runtime.config_sources]
     content = json.dumps(keyed(config)[0], sort_keys=True, default=str)
-    overrides = tuple(item for item in settings.overrides.task if item.partition("=")[0] != "out")
-    folder = Path(settings.runtime.output_dir)
-    if _described.setdefault(folder, overrides) != overrides:
-        raise UserError(
-            f"{' '.join(overrides)} and {' '.join(_described[folder])} would share the folder {folder.name}; expected "
-            "combinations whose names differ: sweep trainer and logger by commands with an out= each"
-        )
     return Job(
         verb,
-        overrides,
-        folder,
+        tuple(item for item in settings.overrides.task if item.partition("=")[0] != "out"),
+        Path(settings.runtime.output_dir),
         Path.cwd(),
         hashlib.sha256(content.encode()).hexdigest()[:16],
         f"job {settings.job.num}",

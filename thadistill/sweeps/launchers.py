@@ -20,8 +20,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from thadistill.errors import UserError, first_line
-from thadistill.sweeps.job import Job, Result, describe, run
+from thadistill.errors import UserError, check_whole, first_line
+from thadistill.sweeps.job import Job, Result, check_folder, describe, run
 
 # what Ray's own processes get to start in: its half a minute, or one, is too little on a machine full of work
 _RAY_PATIENCE = {
@@ -54,6 +54,8 @@ class JobLauncher(Launcher):
         """Runs a job for each list of overrides; one that fails, or loses its worker, is a Result with its error."""
         setup_globals()
         returns = [self._describe(list(given), initial_job_idx + i) for i, given in enumerate(job_overrides)]
+        for given in returns:
+            check_folder(given.return_value)
         jobs = {given.return_value.folder: given.return_value for given in reversed(returns)}  # the first of each
         each = list(reversed(jobs.values()))
         results = dict(zip([job.folder for job in each], self.run(each), strict=True))
@@ -104,6 +106,8 @@ class JoblibLauncher(JobLauncher):
 
     def run(self, jobs: Sequence[Job]) -> list[Result]:
         """Runs the jobs by joblib."""
+        if self.workers is not None:
+            check_whole("hydra.launcher.workers", self.workers)
         joblib = _import("joblib")
         workers, threads = share_cores(self.workers, len(jobs), cores())
         print(f"joblib: {len(jobs)} jobs, {workers} workers, {threads} threads each", file=sys.stderr)
@@ -157,6 +161,8 @@ class RayLauncher(JobLauncher):
 
     def run(self, jobs: Sequence[Job]) -> list[Result]:
         """Runs the jobs as Ray tasks; each is tried again elsewhere once if its machine is lost."""
+        if self.num_cpus is not None:
+            check_whole("hydra.launcher.num_cpus", self.num_cpus)
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # jobs without GPUs don't lose sight of them
         os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # prints every job's line
         for name, value in _RAY_PATIENCE.items():
