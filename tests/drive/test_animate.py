@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -243,6 +244,31 @@ def test_sound_is_carried_over(drawn: list[np.ndarray], tmp_path: Path, name: st
     assert len(sound) / rate == pytest.approx(COUNT / 10, abs=0.1)  # as long as the images
     assert np.abs(sound[: int(0.35 * rate)]).max() < 0.05
     assert np.abs(sound[int(0.45 * rate) : int(0.65 * rate)]).max() > 0.2
+
+
+def test_sound_that_begins_before_the_images_is_cut_there(drawn: list[np.ndarray], tmp_path: Path) -> None:
+    """A recording whose sound begins 0.4 s before its images, with a click 0.6 s after its beginning."""
+    recording, rate = tmp_path / "face.mkv", 48000
+    sound = np.zeros(rate, np.float32)
+    sound[int(0.6 * rate) : int(0.65 * rate)] = 0.9
+    with av.open(str(recording), "w") as container:
+        images, audio = (
+            container.add_stream("mpeg4", rate=10),
+            container.add_stream("pcm_s16le", rate=rate, layout="mono"),
+        )
+        images.width, images.height, images.pix_fmt = 64, 64, "yuv420p"
+        piece = av.AudioFrame.from_ndarray((sound[None] * 32767).astype(np.int16), format="s16", layout="mono")
+        piece.rate, piece.pts = rate, 0
+        container.mux(audio.encode(piece))
+        for number in range(5):
+            image = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 40 * number, np.uint8), format="rgb24")
+            image.pts, image.time_base = number + 4, Fraction(1, 10)
+            container.mux(images.encode(image))
+        container.mux(images.encode(None))
+    with open_video(tmp_path / "a.mp4", 10.0, sound=recording) as video:
+        write_frames(drawn, video)
+    heard, found = sound_of(tmp_path / "a.mp4")
+    assert np.abs(heard).argmax() / found == pytest.approx(0.22, abs=0.06)  # encoded in pieces of 21 ms
 
 
 def test_a_format_without_sound_stays_without(drawn: list[np.ndarray], tmp_path: Path) -> None:
