@@ -116,7 +116,7 @@ def test_an_interrupted_run_continues_where_it_was(thadistill_here: Command, tmp
     done = thadistill_here(*command)
     assert done.returncode == 0, done.stderr[-2000:]
     after = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert after["plan"] == state["plan"]  # the same schedule
+    assert state["plan"].items() <= after["plan"].items()  # the same schedule
     assert (tmp_path / "run" / "metrics.json").is_file()
     if worker:
         assert planned.items() <= json.loads(worker_record.read_text())["plan"].items()

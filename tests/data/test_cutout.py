@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -64,6 +66,35 @@ def test_a_white_shirt_on_white_keeps_what_its_outline_encloses() -> None:
     made = cut_out(np.asarray(page.convert("RGBA")), "x").rgba
     assert (made[100:190, 70:130, 3] == 255).all()
     assert (made[:5, :, 3] == 0).all()
+
+
+def test_a_white_shirt_that_the_picture_cuts_off_is_kept_and_a_gap_beside_an_arm_is_not() -> None:
+    page = Image.new("RGB", (400, 400), "white")
+    draw = ImageDraw.Draw(page)
+    draw.ellipse((150, 40, 250, 160), fill="tan", outline="black", width=4)
+    draw.line([(80, 399), (110, 180), (290, 180), (320, 399)], fill="black", width=4)  # no line along the lower edge
+    draw.line([(60, 399), (40, 300), (94, 300)], fill="black", width=4)  # encloses a gap with the body
+    draw.line([(60, 399), (60, 330), (86, 330)], fill="black", width=3)
+    made = cut_out(np.asarray(page.convert("RGBA")), "x").rgba
+    assert (made[200:399, 130:270, 3] == 255).all()
+    assert (made[396:, 66:76, 3] == 0).all()
+    assert (made[:20, :, 3] == 0).all()
+
+
+def test_rounded_corners_are_no_part_of_the_figure() -> None:
+    page = Image.new("RGBA", (400, 400), (0, 0, 0, 0))
+    draw = ImageDraw.Draw(page)
+    draw.rounded_rectangle((0, 0, 399, 399), radius=32, fill="white")
+    draw.ellipse((120, 80, 280, 360), fill="tan", outline="black", width=4)
+    made = cut_out(np.asarray(page), "x").rgba
+    assert (made[:60, :60, 3] == 0).all()
+    assert made[200, 200, 3] == 255
+
+
+def test_a_segmenter_is_asked_of_a_transparent_picture_too(tmp_path: Path) -> None:
+    given = figure()
+    with pytest.raises(UserError):
+        cut_out(given, "x", segmenter=tmp_path / "absent.onnx")
 
 
 def test_cut_out_pictures_are_left_alone_but_for_dirt() -> None:

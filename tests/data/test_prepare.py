@@ -123,21 +123,22 @@ def puppet() -> object:
 def test_a_mask_of_another_picture_is_not_left_in_the_folder(tmp_path: Path) -> None:
     out = tmp_path / "mine"
 
-    def again(picture: Path) -> None:
-        prepare_folder(picture, out, puppet, head=[300, 100, 500, 300], face_mask=False)  # type: ignore[arg-type]
+    def again(picture: Path, face_mask: bool = False) -> None:
+        prepare_folder(picture, out, puppet, head=[300, 100, 500, 300], face_mask=face_mask)  # type: ignore[arg-type]
 
     again(figure(tmp_path / "a.png"))
     assert load_character(out / "character.png").shape == (4, 512, 512)
     mask = np.zeros((512, 512), np.uint8)
     mask[100:140, 230:280] = 255
     Image.fromarray(mask).save(out / "face_mask.png")
-    again(tmp_path / "a.png")  # the same picture keeps the mask painted for it
-    assert (out / "face_mask.png").is_file()
+    again(tmp_path / "a.png", face_mask=True)  # the same picture keeps the mask painted for it
+    with Image.open(out / "face_mask.png") as kept:
+        assert np.array_equal(np.asarray(kept), mask)
     with Image.open(tmp_path / "a.png") as picture:
         picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).rotate(3).save(tmp_path / "b.png")
     again(tmp_path / "b.png")
     assert not (out / "face_mask.png").exists()
-    assert sorted(path.name for path in out.iterdir()) == ["character.png", "prepare.png"]
+    assert sorted(path.name for path in out.iterdir()) == ["character.png", "face_mask.before.png", "prepare.png"]
 
 
 def test_a_picture_is_a_character_once_it_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,11 +66,18 @@ def test_single_page_carries_modules_under_the_names_of_an_import_map() -> None:
 
 def test_a_site_replaces_an_earlier_one_only(tmp_path: Path) -> None:
     out = tmp_path / "site"
-    write_site({**SMALL, "old.js": b""}, out)
+    write_site({**SMALL, "lib/old.js": b""}, out)
     write_site(SMALL, out)
-    assert not (out / "old.js").exists()
+    assert not (out / "lib" / "old.js").exists()
     assert (out / "lib" / "a.js").read_bytes() == SMALL["lib/a.js"]
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
+    (out / ".git").mkdir()
+    (out / ".git" / "HEAD").write_text("ref: refs/heads/main")
+    (out / "CNAME").write_text("me.example")
+    write_site({**SMALL, "lib/a.js": b"new"}, out)
+    assert (out / "lib" / "a.js").read_bytes() == b"new"
+    assert (out / ".git" / "HEAD").is_file()
+    assert (out / "CNAME").read_text() == "me.example"
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("precious")

@@ -115,6 +115,12 @@ def test_profiles_go_to_srgb(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(broken.image), gradient())
     assert any("cannot be read" in note for note in broken.notes)
     own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    linear = bytearray(own)  # the same name, and a curve of gamma 1, as Krita's default profile of 16 bits
+    curve = linear.index(b"para") if b"para" in linear else linear.index(b"curv")
+    linear[curve : curve + 16] = b"curv" + bytes(4) + (0).to_bytes(4, "big") + bytes(4)
+    Image.fromarray(gradient()).save(tmp_path / "linear.png", icc_profile=bytes(linear))
+    seen = np.asarray(read_picture(tmp_path / "linear.png").image).astype(int)
+    assert (seen - gradient())[..., :3].max() > 40
     Image.fromarray(gradient()).save(tmp_path / "srgb.png", icc_profile=own)
     assert np.array_equal(np.asarray(read_picture(tmp_path / "srgb.png").image), gradient())
 
@@ -191,6 +197,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
 def test_masks_as_people_paint_them(tmp_path: Path) -> None:
     spot = np.zeros((512, 512), np.uint8)
     spot[100:140, 230:280] = 255
+    halves = np.arange(512)[None] < 250
     full, white, black = np.full_like(spot, 255), np.dstack([spot] * 3), np.zeros((512, 512, 3), np.uint8)
     forms = {
         "grey": Image.fromarray(spot),
@@ -199,6 +206,7 @@ def test_masks_as_people_paint_them(tmp_path: Path) -> None:
         "LA": Image.merge("LA", [Image.fromarray(full), Image.fromarray(spot)]),
         "white under transparency": Image.fromarray(np.dstack([full, full, full, spot])),
         "black on transparency": Image.fromarray(np.dstack([black, spot])),
+        "two colours on transparency": Image.fromarray(np.dstack([spot * halves, spot * ~halves, spot * 0, spot])),
         "red on transparency": Image.fromarray(np.dstack([spot, spot * 0, spot * 0, spot])),
         "opaque": Image.fromarray(np.dstack([white, full])),
         "palette": Image.fromarray(spot).convert("P"),

@@ -46,6 +46,7 @@ def expected(pair, face_mask):
 
 
 def test_keys_are_those_of_the_report(pair, face_mask, monkeypatch, tmp_path):
+    monkeypatch.setenv("THADISTILL_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # no LPIPS backbone, whatever the machine has
     metrics = QualityMetrics(face_mask)
     first = [take(output, slice(0, 1)) for output in pair]

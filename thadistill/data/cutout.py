@@ -23,6 +23,9 @@ EDGE = 3  # pixels around an edge pixel among which the figure's colour is looke
 DUST_SHARE = 5e-4  # of the figure's area: smaller pieces that lie apart are cleared
 FLAT = 7.0  # Lab distance (CIE76) within which a pixel is background
 MOST_NOISE = 6.0  # Lab distance of a background from its smooth model, beyond which it is no flat one
+CLOTHES_SHARE = (
+    0.15  # of the picture's width, from which on what looks like the background at the lower edge is clothes
+)
 BORDER_SHARE = 0.6  # of the picture's top and sides that the background has to cover
 
 _XYZ_OF_RGB = np.array(
@@ -58,26 +61,41 @@ def cut_out(rgba: UInt8[np.ndarray, "h w 4"], name: str, segmenter: str | Path |
     if not (alpha >= FAINT).any():
         raise UserError(f"{name} is transparent everywhere; expected a character: check the file")
     notes = []
-    if float((alpha < FAINT).mean()) >= TRANSPARENT_SHARE:
+    is_cut_out = segmenter is None and float((alpha < FAINT).mean()) >= TRANSPARENT_SHARE
+    if is_cut_out:
         made = rgba.copy()
-    elif segmenter is not None:
-        from thadistill.data.segmenter import segment  # onnxruntime is not on every machine
-
-        made = un_mixed_by_neighbours(rgba, segment(rgba[..., :3], Path(segmenter)))
-        notes.append(f"background taken away by {Path(segmenter).name}")
     else:
-        background = flat_background(rgba[..., :3])
-        if background is None:
-            raise UserError(f"{name} has a background that is neither transparent nor flat; {WITHOUT_SEGMENTER}")
-        made = without_flat_background(rgba[..., :3], background)
-        notes.append("background taken away: flat, flooded from the border")
+        rgb = _filled(rgba)
+        if segmenter is not None:
+            from thadistill.data.segmenter import segment  # onnxruntime is not on every machine
+
+            made = un_mixed_by_neighbours(np.dstack([rgb, alpha]), segment(rgb, Path(segmenter)))
+            notes.append(f"background taken away by {Path(segmenter).name}")
+        else:
+            background = flat_background(rgb)
+            if background is None:
+                raise UserError(f"{name} has a background that is neither transparent nor flat; {WITHOUT_SEGMENTER}")
+            made = without_flat_background(rgb, background)
+            notes.append("background taken away: flat, flooded from the border")
+        made[..., 3] = np.minimum(made[..., 3], alpha)  # what was transparent stays so
     made, cleaned = clean(made)
     share = float((made[..., 3] >= 128).mean())
+    if share < 0.005 and is_cut_out:
+        raise UserError(f"{name} is a character on {share:.1%} of its picture; expected more: crop the picture to it")
     if share < 0.005:
         raise UserError(f"{name} has next to nothing before its background; {WITHOUT_SEGMENTER}")
     if share > 0.97:
         raise UserError(f"{name} is opaque almost everywhere; {WITHOUT_SEGMENTER}")
     return CutOut(made, (*notes, *cleaned))
+
+
+def _filled(rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The colours, where they are transparent (as at rounded corners) those of the nearest pixels that are not."""
+    clear = rgba[..., 3] < FAINT
+    if not clear.any():
+        return rgba[..., :3]
+    nearest = ndimage.distance_transform_edt(clear, return_distances=False, return_indices=True)
+    return rgba[..., :3][nearest[0], nearest[1]]
 
 
 def flat_background(rgb: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"] | None:
@@ -146,8 +164,12 @@ def without_flat_background(
     # narrower gaps than this in an outline let nothing through
     open_ = ndimage.binary_erosion(like, iterations=1, border_value=1)
     labels, _ = ndimage.label(open_)
-    edge = np.concatenate([labels[0], labels[:, 0], labels[:, -1], labels[-1]])
-    flooded = np.isin(labels, np.unique(edge[edge > 0]))
+    edge = np.concatenate([labels[0], labels[:, 0], labels[:, -1]])
+    seeds = np.unique(edge[edge > 0])
+    # what touches the lower edge alone: gaps between arm and body are narrow, clothes that the picture cuts off are wide
+    lower, widths = np.unique(labels[-1][labels[-1] > 0], return_counts=True)
+    narrow = lower[widths < CLOTHES_SHARE * labels.shape[1]]
+    flooded = np.isin(labels, np.union1d(seeds, narrow))
     flooded = ndimage.binary_dilation(flooded, iterations=2) & like
     return un_mixed(rgb, flooded, background)
 

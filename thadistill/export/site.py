@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import thadistill
 from thadistill.errors import UserError
-from thadistill.files import write_text
+from thadistill.files import write_bytes, write_text
 
 WEB = Path(thadistill.__file__).parent / "web"
 INDEX = "characters/index.json"
@@ -61,12 +61,20 @@ def index_of(characters: Mapping[str, str]) -> bytes:
 def write_site(files: Mapping[str, bytes], out: Path) -> None:
     """Writes a site's folder; it appears whole or not at all, and replaces an earlier export.
 
+    Where that holds what no export has put there (a .git, a CNAME, other pages), files are written one by one among it.
+
     Raises: UserError when ``out`` holds something else.
     """
     if out.exists() and not (out / INDEX).is_file() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(
             f"{out} is there and is no exported site; expected a new folder or an earlier export: give out="
         )
+    if out.is_dir() and _has_others(files, out):
+        for entry in json.loads((out / INDEX).read_text()):
+            (out / "characters" / PurePosixPath(str(entry["file"])).name).unlink(missing_ok=True)
+        for path, content in files.items():
+            write_bytes(out / path, content)
+        return
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}.") as temporary:
         made = Path(temporary) / "site"
@@ -76,6 +84,14 @@ def write_site(files: Mapping[str, bytes], out: Path) -> None:
         if out.exists():
             os.replace(out, Path(temporary) / "before")
         os.replace(made, out)
+
+
+def _has_others(files: Mapping[str, bytes], out: Path) -> bool:
+    """Whether a site's folder has something at its top that no export writes."""
+    own = (
+        {path.split("/")[0] for path in files} | {path.name for path in WEB.iterdir()} | {"characters", "facetracking"}
+    )
+    return any(path.name not in own for path in out.iterdir())
 
 
 def write_page(page: str, path: Path) -> None:

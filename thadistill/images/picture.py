@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
@@ -181,20 +181,29 @@ def _from_profile(colors: Image.Image, profile: bytes, notes: list[str]) -> Imag
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         name = ImageCms.getProfileDescription(source).strip()
-        if name.startswith("sRGB"):  # would change nothing but the rounding
-            return colors.convert("RGB")
         space = source.profile.xcolor_space.strip()
         if space == "GRAY":
             colors = colors.convert("L")
         elif space == "RGB":
             colors = colors.convert("RGB")
-        converted = ImageCms.profileToProfile(colors, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        srgb = ImageCms.createProfile("sRGB")
+        if space == "RGB" and _changes_nothing(source, srgb):  # but the rounding
+            return colors
+        converted = ImageCms.profileToProfile(colors, source, srgb, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         notes.append("left out a colour profile that cannot be read")
         return colors.convert("RGB")
     assert converted is not None
     notes.append(f"took the colours from {name or 'their profile'} to sRGB")
     return converted
+
+
+def _changes_nothing(source: ImageCms.ImageCmsProfile, target: Any) -> bool:
+    """Whether colours of one profile are those of the other, by a grid of them: names are no guide."""
+    levels = np.linspace(0, 255, 6).round().astype(np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(36, 6, 3)
+    found = ImageCms.profileToProfile(Image.fromarray(grid), source, target, outputMode="RGB")
+    return found is not None and int(np.abs(np.asarray(found).astype(int) - grid).max()) <= 2
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from thadistill.config import character_folder
 from thadistill.console import console, shown
+from thadistill.errors import UserError
 
 
 def prepare_character(config: DictConfig) -> None:
@@ -25,7 +26,13 @@ def prepare_character(config: DictConfig) -> None:
         return
     from thadistill.pipeline.prepare import prepare_folder  # brings SciPy, which other characters do without
 
-    prepared = prepare_folder(picture, folder, lambda: hydra.utils.instantiate(config.teacher))
+    try:
+        prepared = prepare_folder(picture, folder, lambda: hydra.utils.instantiate(config.teacher))
+    except UserError as error:
+        raise UserError(
+            f"{error}. Those are keys of 'thadistill prepare image={shown(Path(picture))} out=FOLDER', after which "
+            "character=FOLDER is prepared"
+        ) from None
     for hint in prepared.hints:
         console.print(f"! {hint}", soft_wrap=True)
     console.print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ def prepare_folder(
 ) -> Prepared:
     """Writes ``prepare.png``, ``face_mask.png`` and at last ``character.png`` into ``out``.
 
-    A ``face_mask.png`` that belongs to another character image is never left there.
+    A ``face_mask.png`` of the same character image stays as it is, as somebody may have painted it; that of another one is
+    put aside as ``face_mask.before.png``.
 
     Args:
         make_teacher: THA3 or THA4; the picture is read before its weights are.
@@ -39,12 +41,16 @@ def prepare_folder(
     make_teacher = functools.cache(make_teacher)
     prepared = prepare(image, head, make_teacher, segmenter, force)
     character = png_bytes(prepared.character)
-    given, mask = out / "character.png", out / "face_mask.png"
+    given, mask, hints = out / "character.png", out / "face_mask.png", [*prepared.hints]
     if not given.is_file() or given.read_bytes() != character:
         given.unlink(missing_ok=True)  # while the folder changes it is no character's
-        mask.unlink(missing_ok=True)
+        if mask.is_file():
+            mask.replace(out / "face_mask.before.png")
+            hints.append("the face mask was another character image's, and is face_mask.before.png now")
     save_png(sheet(prepared.character, make_teacher(), prepared.notes, prepared.hints), out / "prepare.png")
-    if face_mask:
+    if mask.is_file():
+        hints.append("the face mask in the folder stays: delete it to have it computed")
+    elif face_mask:
         save_face_mask(computed_face_mask(make_teacher(), encode_rgba(np.array(prepared.character))), mask)
     write_bytes(given, character)
-    return prepared
+    return replace(prepared, hints=tuple(hints))

@@ -27,6 +27,7 @@ from thadistill.config.overrides import quoted
 from thadistill.console import shown
 from thadistill.errors import UserError
 from thadistill.files import read_json, write_json
+from thadistill.pipeline.character import prepare_character
 from thadistill.processes import environment_of_job
 
 _PATIENCE = 20.0  # seconds for an interrupted job of the same folder to save what it has
@@ -75,6 +76,8 @@ def check_folder(job: Job) -> None:
 
 def describe(config: DictConfig, verb: str) -> Job:
     """The job that Hydra is about to run, from its composed configuration."""
+    if "folder" in (config.get("character") or {}):
+        prepare_character(config)  # a picture's job is known by what it is prepared into
     settings = HydraConfig.get()
     sources = [(one.provider, f"{one.schema}://{one.path}") for one in settings.runtime.config_sources]
     content = json.dumps(keyed(config)[0], sort_keys=True, default=str)
