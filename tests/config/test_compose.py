@@ -81,7 +81,7 @@ def test_the_same_contents_elsewhere_are_the_same_run(mine: Path, tmp_path: Path
     assert keyed(composed(mine)) == keyed(composed(tmp_path / "moved" / "mine", "out=other", "targets=elsewhere"))
     assert keyed(composed(mine)) == keyed(composed(mine, "trainer.log_every_n_steps=7", "trainer.accelerator=auto"))
     assert keyed(composed(mine)) != keyed(composed(mine, "seed=1"))
-    assert keyed(composed(mine)) != keyed(composed(mine, "trainer.precision=bf16-mixed"))
+    assert keyed(composed(mine)) != keyed(composed(mine, "+trainer.gradient_clip_val=1.0"))
 
 
 def test_a_run_is_named_after_its_character(
