@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from thadistill.config import compose
 from thadistill.errors import UserError
 from thadistill.pipeline.run_folder import RunFolder
-from thadistill.pipeline.targets import TargetSets, check_targets
+from thadistill.pipeline.targets import TargetSets, check_targets, training_ends
 from thadistill.pose import POSE_PARAMETERS
 from thadistill.tables import rotator_row
 from thadistill.teacher import load_teacher
@@ -69,6 +69,14 @@ def test_planned_targets_that_are_gone_are_made_again(tmp_path: Path) -> None:
     run.state["steps"][-1]["minutes"] = 1e3  # its share of the budget is spent
     shutil.rmtree(tmp_path / "a")
     assert sets_of(config).build(run, ["posed"])["posed"].count == 32
+
+
+def test_what_evaluation_takes_is_kept_of_the_budget() -> None:
+    plain, more = (
+        training_ends(composed("evaluation.poses=20", *given), 30.0)
+        for given in ([], ["evaluation.perceptual=[stlpips]"])
+    )
+    assert plain - more == pytest.approx(20 * 0.035)
 
 
 def test_callbacks_find_as_many_validation_poses_as_they_ask_for(tmp_path: Path) -> None:

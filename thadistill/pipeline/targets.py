@@ -30,6 +30,7 @@ from thadistill.teacher import Teacher
 
 _FEW = 4  # poses of a shard of validation and evaluation, and the least of them
 _JUDGED_SHARE = 0.1  # of a short budget that may go into the targets that a student is judged by
+_PERCEPTUAL_MINUTES = {"lpips": 0.012, "stlpips": 0.035}  # a pose takes on two cores
 _OTHER_FACES = 1_000_000  # added to the seed: the face morpher sees the posed targets' faces besides
 
 
@@ -40,7 +41,8 @@ def budget_of(config: DictConfig) -> float | None:
 
 def training_ends(config: DictConfig, budget: float) -> float:
     """The minute of a budget at which training is over; what comes after it is evaluation."""
-    last = 0.1 + 0.007 * config.evaluation.poses if trainer_device(config.trainer).type == "cpu" else 0.3
+    each = 0.007 + sum(_PERCEPTUAL_MINUTES[name] for name in config.evaluation.perceptual)
+    last = 0.1 + each * config.evaluation.poses if trainer_device(config.trainer).type == "cpu" else 0.3
     last += 0.15 if config.evaluation.speed else 0
     return budget - min(last, 0.2 * budget)
 
