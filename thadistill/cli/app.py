@@ -123,6 +123,17 @@ def unread_help() -> Iterator[None]:
         argparse.ArgumentParser._check_help = check  # type: ignore[attr-defined]
 
 
+def _be_the_first(trainer: DictConfig) -> None:
+    """Where a trainer is one process, this is the first of its training, whatever SLURM calls it."""
+    from thadistill.console import console
+    from thadistill.devices import is_alone  # brings torch, which verbs without a trainer may do without
+    from thadistill.processes import train_alone
+
+    if is_alone(trainer):
+        train_alone()
+        console.quiet = False
+
+
 def guarded(verb: str) -> Callable[[DictConfig], Any]:
     """The verb as Hydra calls it: with the output folder, removed again if a mistake left it empty.
 
@@ -132,9 +143,6 @@ def guarded(verb: str) -> Callable[[DictConfig], Any]:
     from hydra.errors import InstantiationException
     from hydra.types import RunMode
 
-    from thadistill.console import console
-    from thadistill.devices import is_alone
-    from thadistill.processes import train_alone
     from thadistill.sweeps import job
 
     def run(config: DictConfig) -> Any:
@@ -143,9 +151,8 @@ def guarded(verb: str) -> Callable[[DictConfig], Any]:
             job.check_folder(described)
             return job.run(described)
         out = Path(HydraConfig.get().runtime.output_dir)
-        if "trainer" in config and is_alone(config.trainer):
-            train_alone()
-            console.quiet = False
+        if "trainer" in config:
+            _be_the_first(config.trainer)
         try:
             return importlib.import_module(f"thadistill.cli.{verb}").run(config, out)
         except (UserError, InstantiationException, OSError, RuntimeError) as error:

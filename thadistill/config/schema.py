@@ -285,9 +285,7 @@ SCHEMA: dict[str, Kind] = {
     ),
     "trainer.strategy": Kind(
         "auto, ddp, or another of Lightning's",
-        lambda v: (
-            isinstance(v, dict) or bool(re.match(r"auto$|ddp|fsdp|deepspeed|single_device|xla|model_parallel", str(v)))
-        ),
+        lambda v: bool(re.match(r"auto$|ddp|fsdp|deepspeed|single_device|xla|model_parallel", str(v))),
     ),
     "trainer.num_nodes": whole(),
     "trainer.max_epochs": whole(-1),

@@ -23,9 +23,7 @@ EDGE = 3  # pixels around an edge pixel among which the figure's colour is looke
 DUST_SHARE = 5e-4  # of the figure's area: smaller pieces that lie apart are cleared
 FLAT = 7.0  # Lab distance (CIE76) within which a pixel is background
 MOST_NOISE = 6.0  # Lab distance of a background from its smooth model, beyond which it is no flat one
-CLOTHES_SHARE = (
-    0.15  # of the picture's width, from which on what looks like the background at the lower edge is clothes
-)
+CLOTHES_SHARE = 0.15  # of the picture's width: what is wider at its lower edge and like the background is clothes
 BORDER_SHARE = 0.6  # of the picture's top and sides that the background has to cover
 
 _XYZ_OF_RGB = np.array(

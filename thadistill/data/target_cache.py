@@ -178,9 +178,8 @@ class TargetCache:
                 if recorded and recorded["key"] != self.key.digest:
                     raise ValueError(f"made under key {recorded['key']}")
             except Exception as error:  # numpy, pickle and zip each have their own
-                if isinstance(error, OSError) and not isinstance(
-                    error, FileNotFoundError
-                ):  # the disk's, or the system's
+                # the disk's fault, or the system's, is no damage
+                if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
                     raise UserError(f"{path} cannot be read ({error.strerror or error}); expected targets") from None
                 shutil.rmtree(place, ignore_errors=True)
                 raise UserError(

@@ -82,7 +82,6 @@ class Soundtrack:
             for piece in self._resampler.resample(frame):
                 piece.pts = count
                 count = (count or 0) + piece.samples
-                if (
-                    piece.pts is None or piece.pts >= 0
-                ):  # the rest was before the images: less than a frame of it is lost
+                # the rest was before the images; less than a piece of what was not is lost
+                if piece.pts is None or piece.pts >= 0:
                     yield piece

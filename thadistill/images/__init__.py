@@ -122,10 +122,10 @@ def load_face_mask(path: str | Path) -> Float[Tensor, "1 512 512"]:
     )
     picture = read_picture(path, needed=Needed(IMAGE_SIZE, expected))
     alpha = torch.from_numpy(np.asarray(picture.image.getchannel("A"), np.float32) / 255)[None]
-    grey = torch.from_numpy(np.asarray(picture.image.convert("RGB").convert("L"), np.float32) / 255)[None] * alpha
+    shown = picture.image.convert("RGB")
+    grey = torch.from_numpy(np.asarray(shown.convert("L"), np.float32) / 255)[None] * alpha
     dark = bool(STUDENT_FACE_REGION.crop(grey).max() <= 0.5)
-    colours = np.asarray(picture.image.convert("RGB"), np.float32)
-    coloured = torch.from_numpy(np.ptp(colours, axis=-1) / 255)[None] * alpha
+    coloured = torch.from_numpy(np.ptp(np.asarray(shown, np.float32), axis=-1) / 255)[None] * alpha
     # on transparency black and colours are paint, too
     is_paint = bool(alpha.min() <= 0.5) and (dark or bool(STUDENT_FACE_REGION.crop(coloured).max() > 0.25))
     painted = alpha if is_paint else grey

@@ -30,8 +30,8 @@ def prepare_character(config: DictConfig) -> None:
         prepared = prepare_folder(picture, folder, lambda: hydra.utils.instantiate(config.teacher))
     except UserError as error:
         raise UserError(
-            f"{error}. Those are keys of 'thadistill prepare image={shown(Path(picture))} out=FOLDER', after which "
-            "character=FOLDER is prepared"
+            f"{error}. 'thadistill prepare image={shown(Path(picture))} out=FOLDER' takes head=, segmenter=, force=; then "
+            "give character=FOLDER"
         ) from None
     for hint in prepared.hints:
         console.print(f"! {hint}", soft_wrap=True)
